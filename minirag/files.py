@@ -1,0 +1,198 @@
+"""Saving so that a kill or a full disk loses nothing.
+
+Two shapes are enough for the whole package. One file: written beside its place, flushed to the
+disk, then renamed over it (:func:`write_atomically`). A set of files that belong together: each
+save writes new names, and a small ``manifest.json``, replaced last and atomically, says which names
+are valid with their sizes and SHA-256 sums (:func:`save_set`, :func:`load_set`). Until the manifest
+is replaced, the previous set is what a reader sees.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from minirag.errors import DiskError, StoreError
+
+MANIFEST = "manifest.json"
+_MAX_MANIFEST_BYTES = 16 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _disk_errors_as_sentences(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"could not write {path}: {error.strerror or error}. "
+            "Free some space or choose another place; what was saved there before is untouched."
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it over ``path``.
+
+    Raises
+    ------
+    DiskError
+        If anything fails; ``path`` still holds what it held before.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with _disk_errors_as_sentences(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text with ``\\n`` line ends; see :func:`write_atomically`."""
+    write_atomically(path, lambda part: _write_bytes(part, text.encode("utf-8")))
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def save_set(
+    directory: Path, kind: str, files: Mapping[str, Callable[[Path], None]], meta: Mapping[str, Any]
+) -> None:
+    """Save files that belong together; the previous set stays valid until the last moment.
+
+    Parameters
+    ----------
+    directory : Path
+        Created if need be.
+    kind : str
+        What this is (``"flat-index"``, ``"knowledge-base"``); :func:`load_set` insists on it.
+    files : mapping of name to writer
+        ``"vectors.npy" -> function(path)`` that writes the file at ``path``. The name on disk gets
+        a random part, so that no valid file is ever written over.
+    meta : mapping
+        Plain JSON values, kept in the manifest.
+
+    Raises
+    ------
+    DiskError
+        If anything fails; the previous set is untouched.
+    """
+    token = secrets.token_hex(4)
+    written: dict[str, dict[str, Any]] = {}
+    paths: list[Path] = []
+    with _disk_errors_as_sentences(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, write in files.items():
+                stem, dot, suffix = name.partition(".")
+                path = directory / f"{stem}-{token}{dot}{suffix}"
+                paths.append(path)
+                write(path)
+                _flush_to_disk(path)
+                written[name] = {
+                    "file": path.name,
+                    "bytes": path.stat().st_size,
+                    "sha256": sha256_of(path),
+                }
+            body = {"kind": kind, "meta": dict(meta), "files": written}
+            manifest = {**body, "sha256": _sum_of(body)}
+            write_text_atomically(directory / MANIFEST, json.dumps(manifest, indent=1))
+        except BaseException:  # a kill by Ctrl-C included: leave no half-written files behind
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
+    _remove_strays(directory, keep={entry["file"] for entry in written.values()}, names=files)
+
+
+def _remove_strays(directory: Path, keep: set[str], names: Mapping[str, object]) -> None:
+    """Delete what earlier saves left: only names of the form that ``save_set`` gives."""
+    for name in names:
+        stem, dot, suffix = name.partition(".")
+        for path in directory.glob(f"{stem}-{'[0-9a-f]' * 8}{dot}{suffix}"):
+            if path.name not in keep:
+                with contextlib.suppress(OSError):  # Windows: a reader may still hold it open
+                    path.unlink()
+
+
+def _sum_of(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def load_set(
+    directory: Path, kind: str, *, verify: bool = True
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Read a manifest and check that every file it names is there, whole and unchanged.
+
+    Parameters
+    ----------
+    verify : bool
+        Also compare the SHA-256 sums (about 1 s per GB); sizes are always compared.
+
+    Returns
+    -------
+    meta, paths
+        The saved ``meta`` and the path of each file under its plain name.
+
+    Raises
+    ------
+    StoreError
+        If something is missing, damaged, or of another kind.
+    """
+    path = directory / MANIFEST
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise StoreError(f"{path} is too large to be a manifest: save it again.")
+        manifest = json.loads(path.read_text("utf-8"))
+        body = {key: manifest[key] for key in ("kind", "meta", "files")}
+        entries = {
+            str(name): (str(entry["file"]), int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in body["files"].items()
+        }
+        meta = dict(body["meta"])
+        intact = manifest["sha256"] == _sum_of(body)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{directory} holds no {kind}: there is no {MANIFEST} in it. Was it saved there?"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged ({error}): build the {kind} again.") from error
+    if not intact:
+        raise StoreError(f"{path} is damaged (its checksum differs): build the {kind} again.")
+    if body["kind"] != kind:
+        raise StoreError(f"{directory} holds a {body['kind']}, not a {kind}.")
+    paths = {}
+    for name, (file, size, digest) in entries.items():
+        if Path(file).name != file:
+            raise StoreError(f"{path} names a file outside its directory: {file!r}.")
+        paths[name] = directory / file
+        if not paths[name].is_file() or paths[name].stat().st_size != size:
+            raise StoreError(
+                f"{paths[name]} is missing or cut short: build the {kind} again."
+            )
+        if verify and sha256_of(paths[name]) != digest:
+            raise StoreError(
+                f"{paths[name]} is damaged (its checksum differs): build the {kind} again."
+            )
+    return meta, paths
