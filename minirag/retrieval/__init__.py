@@ -1,0 +1,1 @@
+"""Retrieval: indexes, encoders and the knowledge base."""

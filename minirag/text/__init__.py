@@ -1,0 +1,1 @@
+"""Text: documents and their readers, tokenizer, chunking, the standard data formats."""
