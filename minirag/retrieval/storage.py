@@ -1,0 +1,65 @@
+"""Arrays on disk, read as what they are: files from elsewhere, to be checked before they are used.
+
+Plain ``.npy`` files, never pickle. A header is checked against what the manifest promises before
+memory is taken for the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minirag.errors import StoreError
+
+
+def writer_of(array: NDArray[Any]) -> Callable[[Path], None]:
+    """A function that writes ``array`` at the path it is given, for ``files.save_set``."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    return write
+
+
+def open_array(
+    path: Path, dtype: DTypeLike, shape: tuple[int, ...], *, mmap: bool = False
+) -> NDArray[Any]:
+    """Read an array of exactly this type and shape, or (``mmap``) map it without reading it.
+
+    Raises
+    ------
+    StoreError
+        If the file is not such an array.
+    """
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path} is not an array file ({error}): build the index again.") from None
+    right = isinstance(mapped, np.ndarray) and mapped.dtype == dtype and mapped.shape == shape
+    if not right or not mapped.flags.c_contiguous:
+        raise StoreError(
+            f"{path} should hold {np.dtype(dtype)} of shape {shape}, row by row, and does not: "
+            "build the index again."
+        )
+    return mapped if mmap else np.array(mapped)
+
+
+def whole_number(meta: Mapping[str, Any], key: str, most: int = 2**62) -> int:
+    """A count from a manifest: an integer from 0 to ``most``, or a StoreError."""
+    value = meta.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise StoreError(f"the manifest says {key} = {value!r}: build the index again.")
+    return value
+
+
+def files_named(paths: Mapping[str, Path], *names: str) -> list[Path]:
+    """The paths of these files of a set, or a StoreError naming the first that is missing."""
+    for name in names:
+        if name not in paths:
+            raise StoreError(f"the manifest lists no {name}: build the index again.")
+    return [paths[name] for name in names]

@@ -1,0 +1,234 @@
+"""What every index shares: checks of what comes in, and scores that don't depend on the way taken.
+
+A matrix product rounds differently for one query and for a batch, for one block size and for
+another, for one BLAS and for the next. So that an answer is the same whichever way it was found,
+products serve only to *select*: everything within the rounding error of the k-th best is kept, and
+:func:`exact_scores` scores these few again in float64. What holds then, bit for bit on one machine:
+the top 10 is the head of the top 100, a batch equals its queries one by one, and an IVF index that
+probes every list equals exact search.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minirag.errors import UsageError
+
+Metric = Literal["cosine", "ip", "l2"]
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+LARGEST_NORM = 2.0**62  # so that (|x| + |q|)², at most 2**126, is still a float32
+_UNIT_ROUNDOFF = 2.0**-24  # of float32
+_CHUNK = 8192  # rows turned into float64 at a time
+
+
+def check_space(dim: int, metric: str) -> None:
+    """Refuse a dimension or a metric that no index can have."""
+    if metric not in ("cosine", "ip", "l2"):
+        raise UsageError(f"unknown metric {metric!r}: choose 'cosine', 'ip' or 'l2'.")
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1:
+        raise UsageError(f"dim is {dim!r}; it must be a whole number, 1 or more.")
+
+
+def as_count(k: int, name: str = "k") -> int:
+    """``k`` as a Python int, 0 or more."""
+    try:
+        count = operator.index(k)
+    except TypeError:
+        raise UsageError(f"{name} is {k!r}; it must be a whole number.") from None
+    if count < 0:
+        raise UsageError(f"{name} is {count}; it must be 0 or more.")
+    return count
+
+
+def as_ids(ids: int | Collection[int] | NDArray[Any]) -> Ids:
+    """``ids`` as an int64 array (n,); one number counts as an array of one.
+
+    Ids are 0 or more, so that a -1 from elsewhere can't be taken for one.
+    """
+    if isinstance(ids, Collection) and not isinstance(ids, np.ndarray):
+        ids = list(ids)  # a set or a range as well
+    array = np.atleast_1d(np.asarray(ids))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise UsageError(
+            f"ids have shape {array.shape} and type {array.dtype}: give one row of whole numbers."
+        )
+    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
+        raise UsageError("an id is negative or above 2**63 - 1: give ids from 0 on.")
+    return array.astype(np.int64)
+
+
+def check_distinct(ids: Ids) -> None:
+    """Refuse a call that names one id twice."""
+    ordered = np.sort(ids)
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        raise UsageError(f"id {ordered[twice[0]]} is given twice in one call: give each id once.")
+
+
+def as_vectors(
+    x: ArrayLike, dim: int, metric: Metric, name: str
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Turn what a caller gives into rows that an index can hold or look for.
+
+    Parameters
+    ----------
+    x : (n, D) or (D,) array of numbers
+        Any real type, strides included; one dimension counts as one vector.
+    name : str
+        What ``x`` is, for messages: ``"vectors"`` or ``"queries"``.
+
+    Returns
+    -------
+    rows, norms
+        ``rows`` (n, D), float32 and contiguous, divided by their norm if the metric is cosine (a
+        zero vector stays zero, so it scores 0); ``norms`` (n,) the Euclidean norms of ``rows``.
+        ``rows`` may be ``x`` itself: copy before keeping.
+
+    Raises
+    ------
+    UsageError
+        Another dimension, not numbers, or a row that is not finite or too large, with its number.
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise UsageError(f"{name} are not rows of {dim} numbers: {error}") from None
+    if array.ndim < 2:
+        array = array.reshape(0 if array.size == 0 else 1, -1 if array.size else dim)
+    if array.dtype.kind not in "fiu" or array.ndim != 2:
+        raise UsageError(
+            f"{name} have shape {array.shape} and type {array.dtype}: "
+            f"give real numbers in rows of {dim}."
+        )
+    if array.shape[1] != dim:
+        raise UsageError(
+            f"{name} have {array.shape[1]} dimensions, the index holds {dim}: "
+            "use the encoder that the index was built with."
+        )
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused below
+        rows = np.ascontiguousarray(array, np.float32)
+    norms = row_norms(rows)
+    bad = np.flatnonzero(~np.isfinite(norms))
+    if len(bad):
+        raise UsageError(
+            f"row {bad[0]} of the {name} holds NaN or infinity (in float32): "
+            "leave it out or find out where it comes from."
+        )
+    if metric == "cosine":
+        return _normalised(rows, norms), np.where(norms > 0, 1.0, 0.0)
+    large = np.flatnonzero(norms > LARGEST_NORM)
+    if len(large):
+        raise UsageError(
+            f"row {large[0]} of the {name} has norm {norms[large[0]]:.3g}, and squares beyond "
+            f"{LARGEST_NORM:.3g} overflow float32: scale the vectors down."
+        )
+    return rows, norms
+
+
+def row_norms(rows: Floats) -> NDArray[np.float64]:
+    """Euclidean norms (n,) of ``rows`` (n, D), summed in float64; not finite where a row isn't."""
+    norms = np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK].astype(np.float64)
+        norms[start : start + _CHUNK] = np.sqrt(np.einsum("nd,nd->n", chunk, chunk))
+    return norms
+
+
+def _normalised(rows: Floats, norms: NDArray[np.float64]) -> Floats:
+    unit = np.empty_like(rows)
+    for start in range(0, len(rows), _CHUNK):
+        norm = norms[start : start + _CHUNK, None]
+        unit[start : start + _CHUNK] = rows[start : start + _CHUNK] / np.where(norm > 0, norm, 1.0)
+    return unit
+
+
+def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
+    """The scores that searches report: float64 sums of float32 vectors, rounded once.
+
+    Parameters
+    ----------
+    rows : (n, D)
+    queries : (n, D) or (D,)
+        The query of each row, or one for all.
+
+    Returns
+    -------
+    (n,) float32
+        Inner products (cosines, when both sides are normalised), or squared distances for l2.
+    """
+    scores = np.empty(len(rows), np.float32)
+    queries = np.broadcast_to(queries, rows.shape)
+    for start in range(0, len(rows), _CHUNK):
+        a = rows[start : start + _CHUNK].astype(np.float64)
+        b = queries[start : start + _CHUNK].astype(np.float64)
+        terms = np.square(a - b) if metric == "l2" else a * b  # (chunk, D)
+        scores[start : start + _CHUNK] = terms.sum(axis=1)
+    return scores
+
+
+def best_first(scores: Floats, ids: Ids, metric: Metric) -> NDArray[np.intp]:
+    """The order of every result: best score first (least distance for l2), then id ascending."""
+    return np.lexsort((ids, scores if metric == "l2" else -scores))
+
+
+def half_squares(norms: NDArray[np.float64]) -> Floats:
+    """|x|²/2 (n,): what l2 takes from the products, so that the largest is the nearest.
+
+    For |x - q|² = |q|² + 2 (|x|²/2 - x·q), and |q|² is the same for all x.
+    """
+    return (norms * norms / 2).astype(np.float32)
+
+
+def product_error(
+    metric: Metric, dim: int, largest_norm: float, query_norms: NDArray[np.float64]
+) -> Floats:
+    """Bound (Q,) on how far a float32 product, less ``half_squares``, is off the exact one.
+
+    A sum of D products, in any order, is off by at most D·u·|x||q| (Higham, *Accuracy and Stability
+    of Numerical Algorithms*, §3.1, u = 2**-24); the few units more are for the other roundings.
+    """
+    size = largest_norm * query_norms
+    if metric == "l2":
+        size = (largest_norm + query_norms) ** 2
+    tiny = np.finfo(np.float32).tiny  # products below it lose digits
+    return ((dim + 8) * (_UNIT_ROUNDOFF * size + tiny)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The vectors that one search sees; nothing in it ever changes.
+
+    An update writes beyond the end of these arrays, or into new ones, and puts a new ``Rows`` in
+    the place of this one. So a search sees the state before or after an update, never between.
+    """
+
+    vectors: Floats  # (n, D)
+    ids: Ids  # (n,)
+    half_squares: Floats | None  # (n,) for l2
+    largest_norm: float
+    dead: NDArray[np.intp]  # row numbers, ascending, that no search may find
+
+    @property
+    def n_live(self) -> int:
+        """How many rows a search may find."""
+        return len(self.ids) - len(self.dead)
+
+    def only(self, chosen: NDArray[np.intp]) -> Rows:
+        """These live rows alone (numbers ascending): copied if few, the others dead if many."""
+        if 4 * len(chosen) > len(self.ids):
+            out = np.ones(len(self.ids), bool)
+            out[chosen] = False
+            return replace(self, dead=np.flatnonzero(out))
+        half = None if self.half_squares is None else self.half_squares[chosen]
+        none_dead = np.empty(0, np.intp)
+        return Rows(self.vectors[chosen], self.ids[chosen], half, self.largest_norm, none_dead)
