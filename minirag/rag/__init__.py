@@ -1,0 +1,1 @@
+"""Retrieval-augmented generation: retrieve, read, and cite or abstain."""

@@ -1,0 +1,244 @@
+"""Writing on: one token at a time, each read back in, with what was read before kept in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from minirag.errors import UsageError
+from minirag.transformer.models import Cache, Decoder, EncoderDecoder
+
+if TYPE_CHECKING:
+    from minirag.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen, and when to stop."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0  # 0: always the likeliest token (greedy)
+    top_k: int | None = None  # draw among the k likeliest only
+    top_p: float | None = None  # draw among the likeliest that together reach p (nucleus)
+    seed: int = 0  # of each sequence's own generator: neighbours in a batch change nothing
+    stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 0:
+            raise UsageError(f"max_new_tokens is {self.max_new_tokens}; 0 is the least.")
+        if self.temperature < 0:
+            raise UsageError(f"temperature is {self.temperature}; 0 (greedy) is the least.")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k is {self.top_k}; 1 (greedy) is the least.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p is {self.top_p}; a share above 0, up to 1, is needed.")
+        if "" in self.stop:
+            raise UsageError("a stop text is empty: it would end every answer before it begins.")
+
+
+GREEDY = Sampling()
+
+
+@dataclass
+class Generation:
+    """What one prompt led to."""
+
+    ids: list[int] = field(default_factory=list)  # new tokens, without the one that ends
+    probabilities: list[float] = field(default_factory=list)  # the model's own, of each token
+    stopped_by: str = "length"  # "end" (end token), "stop" (a stop text), or "length"
+
+
+@torch.inference_mode()
+def generate(
+    model: Decoder | EncoderDecoder,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling = GREEDY,
+    tokenizer: Tokenizer | None = None,
+) -> list[Generation]:
+    """Continue every prompt; a batch gives what its members give one by one.
+
+    Parameters
+    ----------
+    prompts : sequences of token ids, of any lengths from 1 on
+        For an encoder-decoder these are the sources; the answer begins with its start token.
+    tokenizer : Tokenizer, optional
+        Needed for stop texts only.
+
+    Raises
+    ------
+    UsageError
+        If a prompt is empty or leaves no room, or stop texts come without a tokenizer.
+    """
+    if sampling.stop and tokenizer is None:
+        raise UsageError("stop texts are found in decoded text: give the tokenizer too.")
+    if not prompts:
+        return []
+    results = [Generation() for _ in prompts]
+    live = list(range(len(prompts)))  # rows still being written
+    for ids, probabilities in _steps(model, prompts, sampling):
+        for row in list(live):
+            token = ids[row]
+            if token in model.config.eos_ids:
+                results[row].stopped_by = "end"
+                live.remove(row)
+                continue
+            results[row].ids.append(token)
+            results[row].probabilities.append(probabilities[row])
+            if tokenizer is not None and _cut_at_stop(results[row], sampling.stop, tokenizer):
+                live.remove(row)
+        if not live:
+            break
+    return results
+
+
+def _cut_at_stop(result: Generation, stop: tuple[str, ...], tokenizer: Tokenizer) -> bool:
+    text = tokenizer.decode(result.ids)
+    if not any(s in text for s in stop):
+        return False
+    result.stopped_by = "stop"
+    while any(s in tokenizer.decode(result.ids) for s in stop):
+        result.ids.pop()
+        result.probabilities.pop()
+    return True
+
+
+@torch.inference_mode()
+def stream(
+    model: Decoder | EncoderDecoder,
+    prompt: Sequence[int],
+    tokenizer: Tokenizer,
+    sampling: Sampling = GREEDY,
+    result: Generation | None = None,
+) -> Iterator[str]:
+    """Continue one prompt and hand out its text as it grows, in whole characters.
+
+    Text that may be the beginning of a stop text is held back until it is clear that it is not.
+    ``result``, if given, is filled as :func:`generate` fills it.
+    """
+    result = Generation() if result is None else result
+    shown = ""
+    for ids, probabilities in _steps(model, [prompt], sampling):
+        if ids[0] in model.config.eos_ids:
+            result.stopped_by = "end"
+            break
+        result.ids.append(ids[0])
+        result.probabilities.append(probabilities[0])
+        if _cut_at_stop(result, sampling.stop, tokenizer):
+            break
+        text = tokenizer.decode(result.ids)
+        text = text[: len(text) - _held_back(text, sampling.stop)]
+        if text.startswith(shown) and len(text) > len(shown):
+            yield text[len(shown) :]
+            shown = text
+    rest = tokenizer.decode(result.ids)
+    if rest.startswith(shown) and len(rest) > len(shown):
+        yield rest[len(shown) :]
+
+
+def _held_back(text: str, stop: tuple[str, ...]) -> int:
+    """Characters at the end that may still change: half a character, or the start of a stop."""
+    held = len(text) - len(text.rstrip("�"))
+    for s in stop:
+        for n in range(min(len(s) - 1, len(text)), held, -1):
+            if text.endswith(s[:n]):
+                held = n
+                break
+    return held
+
+
+def _steps(
+    model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> Iterator[tuple[list[int], list[float]]]:
+    """The next token of every row and its probability, again and again."""
+    logits_of, cache, keep, ids = _prepare(model, prompts, sampling.max_new_tokens)
+    generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
+    room = model.config.max_length - ids.size(1)
+    for step in range(min(sampling.max_new_tokens, room + 1)):
+        logits = logits_of(ids, keep, cache)  # (B, V)
+        probabilities = logits.float().softmax(dim=-1)
+        chosen = choose(logits.float(), sampling, generators)  # (B,)
+        likelihood = probabilities.gather(1, chosen[:, None])[:, 0]
+        yield chosen.tolist(), likelihood.tolist()
+        if step + 1 < sampling.max_new_tokens:
+            ids = chosen[:, None].to(ids.device)
+            if keep is not None:
+                keep = torch.cat([keep, keep.new_ones(len(prompts), 1)], dim=1)
+
+
+class _LastLogits:
+    """The logits of each row's last token: all that generation needs of a forward pass."""
+
+    def __init__(self, model: Decoder | EncoderDecoder) -> None:
+        self.model = model
+        self.memory: Tensor | None = None
+        self.memory_keep: Tensor | None = None
+
+    def __call__(self, ids: Tensor, keep: Tensor | None, cache: Cache) -> Tensor:
+        if isinstance(self.model, Decoder):
+            states = self.model(ids, keep, cache)
+        else:
+            assert self.memory is not None  # set once, before the first step
+            states = self.model(ids, self.memory, self.memory_keep, cache=cache)
+        return self.model.logits(states[:, -1:])[:, 0]  # (B, T, D) -> (B, V)
+
+
+def _prepare(
+    model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], n_new: int
+) -> tuple[_LastLogits, Cache, Tensor | None, Tensor]:
+    """What the first step needs: how to get logits, an empty cache, the mask, the first ids."""
+    longest = max(len(prompt) for prompt in prompts)
+    if min(len(prompt) for prompt in prompts) == 0:
+        raise UsageError("a prompt is empty: there is nothing to continue.")
+    if longest > model.config.max_length:
+        raise UsageError(
+            f"a prompt has {longest} tokens, the model reads {model.config.max_length} at most: "
+            "shorten it or give fewer passages."
+        )
+    ids, keep = pad_left(prompts, model.config.pad_id or 0, model.device)
+    logits_of = _LastLogits(model)
+    if isinstance(model, Decoder):
+        return logits_of, model.new_cache(longest + n_new), keep, ids
+    logits_of.memory, logits_of.memory_keep = model.encode(ids, keep), keep
+    start = model.config.decoder_start_id
+    if start is None:
+        raise UsageError("the model's configuration names no token to begin an answer with.")
+    first = torch.full((len(prompts), 1), start, device=model.device)
+    return logits_of, model.new_cache(1 + n_new), None, first
+
+
+def pad_left(
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Ids (B, T) that all end at the right edge, and keep (B, T) or None if nothing is padded."""
+    T = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad_id] * (T - len(p)) + list(p) for p in prompts], device=device)
+    lengths = torch.tensor([len(p) for p in prompts], device=device)
+    if bool((lengths == T).all()):
+        return ids, None
+    return ids, torch.arange(T, device=device)[None, :] >= T - lengths[:, None]
+
+
+def choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+    """The next token of each row: logits (B, V) to ids (B,).
+
+    Greedy takes the likeliest; among equals the first. Otherwise each row draws with its own
+    generator from what temperature, top-k and top-p leave.
+    """
+    if sampling.temperature == 0 or sampling.top_k == 1:
+        return logits.argmax(dim=-1)
+    scores, order = (logits.cpu() / sampling.temperature).sort(dim=-1, descending=True, stable=True)
+    if sampling.top_k is not None:
+        scores[:, sampling.top_k :] = float("-inf")
+    probabilities = scores.softmax(dim=-1)
+    if sampling.top_p is not None:
+        before = probabilities.cumsum(dim=-1) - probabilities  # mass of the likelier ones
+        probabilities[before >= sampling.top_p] = 0.0
+    mass = probabilities.cumsum(dim=-1)
+    drawn = torch.stack([torch.rand(1, generator=g) for g in generators]) * mass[:, -1:]
+    place = torch.searchsorted(mass, drawn, right=True)  # (B, 1)
+    kept = (probabilities > 0).sum(dim=-1, keepdim=True)
+    return order.gather(1, place.minimum(kept - 1))[:, 0]

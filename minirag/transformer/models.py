@@ -1,0 +1,266 @@
+"""Three assemblies of the same blocks: encoder, decoder, encoder-decoder.
+
+- :class:`Encoder` (BERT): every token sees every other; for meaning and classes.
+- :class:`Decoder` (GPT, Llama): every token sees those before it; for writing on.
+- :class:`EncoderDecoder` (BART): an encoder reads; a decoder writes and looks back at what it read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from minirag.errors import CheckpointError, UsageError
+from minirag.transformer.attention import LayerCache, Mask, Rotary, causal_mask, padding_mask
+from minirag.transformer.blocks import Block, Embeddings, Head, make_norm
+from minirag.transformer.config import TransformerConfig
+
+
+class Cache:
+    """What a decoder has read: keys and values of every layer, and which of them are real.
+
+    ``capacity`` tokens of room are taken at the first use, so that a step copies nothing.
+    """
+
+    def __init__(self, n_layers: int, capacity: int) -> None:
+        self.layers = [(LayerCache(), LayerCache()) for _ in range(n_layers)]
+        self.capacity = capacity
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return self.layers[0][0].length
+
+
+def positions_of(keep: Tensor | None, past: int, T: int, device: torch.device) -> Tensor:
+    """Places of the last T tokens, counted over real tokens: (T,), or (B, T) with ``keep`` (B, S).
+
+    Counting over real tokens gives the same answer whatever the padding, left or right.
+    """
+    if keep is None:
+        return torch.arange(past, past + T, device=device)
+    return (keep.cumsum(dim=1) - 1).clamp(min=0)[:, -T:]
+
+
+class Tower(nn.Module):
+    """Embeddings, a stack of blocks, and with pre-norm a last norm."""
+
+    def __init__(
+        self, config: TransformerConfig, token: nn.Embedding, n_layers: int, cross: bool = False
+    ) -> None:
+        super().__init__()
+        self.max_length = config.max_length
+        self.embeddings = Embeddings(config, token)
+        rotary = config.positions == "rotary"
+        self.rotary = (
+            Rotary(config.head_dim, config.max_length, config.rope_theta) if rotary else None
+        )
+        self.blocks = nn.ModuleList(Block(config, cross) for _ in range(n_layers))
+        self.final_norm = make_norm(config) if config.norm_first else nn.Identity()
+
+    def forward(
+        self,
+        ids: Tensor,
+        keep: Tensor | None,
+        causal: bool,
+        token_types: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_keep: Tensor | None = None,
+        cache: Cache | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Ids (B, T) to states (B, T, D); ``keep`` (B, S) covers the cached tokens too."""
+        past = cache.length if cache is not None else 0
+        T = ids.size(1)
+        if past + T > self.max_length:
+            raise UsageError(
+                f"the sequence has {past + T} tokens, the model reads {self.max_length} at most: "
+                "shorten the text or give fewer passages."
+            )
+        positions = positions_of(keep, past, T, ids.device)
+        x = self.embeddings(ids, positions, token_types)  # (B, T, D)
+        # Under autocast the linear layers compute in bf16 while x stays fp32.
+        computing = torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
+        rotation = self.rotary.at(positions, computing) if self.rotary is not None else None
+        mask = causal_mask(keep, T, past + T, x.device) if causal else padding_mask(keep)
+        memory_mask = padding_mask(memory_keep) if memory is not None else Mask(None)
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                mask,
+                rotation,
+                memory,
+                memory_mask,
+                caches=cache.layers[i] if cache is not None else None,
+                capacity=cache.capacity if cache is not None else 0,
+                record=record,
+            )
+        out: Tensor = self.final_norm(x)
+        return out
+
+
+def _autocast(x: Tensor) -> bool:
+    return torch.is_autocast_enabled(x.device.type)
+
+
+class Model(nn.Module):
+    """What the three have in common: a configuration, a way to begin, a device and dtype."""
+
+    def __init__(self, config: TransformerConfig, kind: str) -> None:
+        super().__init__()
+        if config.kind != kind:
+            raise CheckpointError(f"the configuration is of a {config.kind}, not of a {kind}.")
+        self.config = config
+
+    def _begin(self, seed: int) -> None:
+        """Draw the first weights: N(0, .02), smaller where a block writes to the residual stream.
+
+        As in GPT-2: with 2 n writes to the stream, each is scaled by 1 / sqrt(2 n), so that its
+        variance does not grow with depth.
+        """
+        if self.device.type == "meta":
+            return  # only laid out, to be filled from a file
+        generator = torch.Generator().manual_seed(seed)
+        n_writes = 2 * (self.config.n_layers + (self.config.decoder_layers if _two(self) else 0))
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                continue  # norms begin at one, biases at zero
+            writes = name.endswith(("output.weight", "down.weight"))
+            std = 0.02 / math.sqrt(n_writes) if writes else 0.02
+            nn.init.normal_(parameter, std=std, generator=generator)
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the model; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _two(model: Model) -> bool:
+    return model.config.kind == "encoder-decoder"
+
+
+class Encoder(Model):
+    """BERT-like: ids (B, T) to states (B, T, D); ``logits`` for a masked-token head."""
+
+    def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
+        super().__init__(config, "encoder")
+        token = nn.Embedding(config.vocab_size, config.d_model)
+        self.tower = Tower(config, token, config.n_layers)
+        self.head = Head(config, token) if config.head != "none" else None
+        self._begin(seed)
+
+    def forward(
+        self, ids: Tensor, keep: Tensor | None = None, token_types: Tensor | None = None
+    ) -> Tensor:
+        """States (B, T, D). ``keep`` (B, T): True at real tokens; None: all are."""
+        states: Tensor = self.tower(ids, keep, causal=False, token_types=token_types)
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to a score for every token of the vocabulary (B, T, V)."""
+        if self.head is None:
+            raise CheckpointError("this encoder has no head: it gives states, not token scores.")
+        out: Tensor = self.head(states)
+        return out
+
+
+class Decoder(Model):
+    """GPT-like: ids (B, T) to states (B, T, D), each of tokens up to its own; ``logits`` on top."""
+
+    def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
+        super().__init__(config, "decoder")
+        token = nn.Embedding(config.vocab_size, config.d_model)
+        self.tower = Tower(config, token, config.n_layers)
+        self.head = Head(config, token)
+        self._begin(seed)
+
+    def forward(
+        self,
+        ids: Tensor,
+        keep: Tensor | None = None,
+        cache: Cache | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """States (B, T, D).
+
+        Parameters
+        ----------
+        keep : (B, S) bool, True at real tokens, over cached and new tokens; None: all are
+        cache : earlier keys and values; the new ones are added to it
+        record : filled with each layer's attention weights (B, H, T, S)
+        """
+        states: Tensor = self.tower(ids, keep, causal=True, cache=cache, record=record)
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to scores of the next token (B, T, V)."""
+        out: Tensor = self.head(states)
+        return out
+
+    def new_cache(self, capacity: int) -> Cache:
+        """An empty cache with room for ``capacity`` tokens."""
+        return Cache(self.config.n_layers, min(capacity, self.config.max_length))
+
+
+class EncoderDecoder(Model):
+    """BART-like: ``encode`` the source once, then decode with cross-attention to it."""
+
+    def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
+        super().__init__(config, "encoder-decoder")
+        token = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = Tower(config, token, config.n_layers)
+        self.decoder = Tower(config, token, config.decoder_layers, cross=True)
+        self.head = Head(config, token)
+        self._begin(seed)
+
+    def encode(self, source: Tensor, source_keep: Tensor | None = None) -> Tensor:
+        """Source ids (B, S) to the memory (B, S, D) that the decoder looks at."""
+        memory: Tensor = self.encoder(source, source_keep, causal=False)
+        return memory
+
+    def forward(
+        self,
+        ids: Tensor,
+        memory: Tensor,
+        memory_keep: Tensor | None = None,
+        keep: Tensor | None = None,
+        cache: Cache | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """States (B, T, D) of the target ids (B, T); ``record`` gets self- then cross-weights."""
+        states: Tensor = self.decoder(
+            ids,
+            keep,
+            causal=True,
+            memory=memory,
+            memory_keep=memory_keep,
+            cache=cache,
+            record=record,
+        )
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States (B, T, D) to scores of the next token (B, T, V)."""
+        out: Tensor = self.head(states)
+        return out
+
+    def new_cache(self, capacity: int) -> Cache:
+        """An empty cache with room for ``capacity`` target tokens."""
+        return Cache(self.config.decoder_layers, min(capacity, self.config.max_length))
+
+
+MODELS: dict[str, type[Encoder] | type[Decoder] | type[EncoderDecoder]] = {
+    "encoder": Encoder,
+    "decoder": Decoder,
+    "encoder-decoder": EncoderDecoder,
+}
