@@ -50,6 +50,25 @@ class Generation:
     ids: list[int] = field(default_factory=list)  # new tokens, without the one that ends
     probabilities: list[float] = field(default_factory=list)  # the model's own, of each token
     stopped_by: str = "length"  # "end" (end token), "stop" (a stop text), or "length"
+    text: str = ""  # decoded and cut before the stop text; empty if no tokenizer was given
+
+    def accept(
+        self, token: int, probability: float, sampling: Sampling, tokenizer: Tokenizer | None
+    ) -> bool:
+        """Add a token; False if it completes a stop text, which is then cut off."""
+        self.ids.append(token)
+        self.probabilities.append(probability)
+        if tokenizer is None:
+            return True
+        self.text = tokenizer.decode(self.ids)
+        cuts = [self.text.find(stop) for stop in sampling.stop if stop in self.text]
+        if not cuts:
+            return True
+        self.text, self.stopped_by = self.text[: min(cuts)], "stop"
+        while self.ids and len(tokenizer.decode(self.ids)) > len(self.text):
+            self.ids.pop()
+            self.probabilities.pop()
+        return False
 
 
 @torch.inference_mode()
@@ -85,25 +104,11 @@ def generate(
             if token in model.config.eos_ids:
                 results[row].stopped_by = "end"
                 live.remove(row)
-                continue
-            results[row].ids.append(token)
-            results[row].probabilities.append(probabilities[row])
-            if tokenizer is not None and _cut_at_stop(results[row], sampling.stop, tokenizer):
+            elif not results[row].accept(token, probabilities[row], sampling, tokenizer):
                 live.remove(row)
         if not live:
             break
     return results
-
-
-def _cut_at_stop(result: Generation, stop: tuple[str, ...], tokenizer: Tokenizer) -> bool:
-    text = tokenizer.decode(result.ids)
-    if not any(s in text for s in stop):
-        return False
-    result.stopped_by = "stop"
-    while any(s in tokenizer.decode(result.ids) for s in stop):
-        result.ids.pop()
-        result.probabilities.pop()
-    return True
 
 
 @torch.inference_mode()
@@ -120,34 +125,28 @@ def stream(
     ``result``, if given, is filled as :func:`generate` fills it.
     """
     result = Generation() if result is None else result
-    shown = ""
+    shown = 0  # characters handed out
     for ids, probabilities in _steps(model, [prompt], sampling):
         if ids[0] in model.config.eos_ids:
             result.stopped_by = "end"
             break
-        result.ids.append(ids[0])
-        result.probabilities.append(probabilities[0])
-        if _cut_at_stop(result, sampling.stop, tokenizer):
+        if not result.accept(ids[0], probabilities[0], sampling, tokenizer):
             break
-        text = tokenizer.decode(result.ids)
-        text = text[: len(text) - _held_back(text, sampling.stop)]
-        if text.startswith(shown) and len(text) > len(shown):
-            yield text[len(shown) :]
-            shown = text
-    rest = tokenizer.decode(result.ids)
-    if rest.startswith(shown) and len(rest) > len(shown):
-        yield rest[len(shown) :]
+        ready = len(result.text) - _held_back(result.text, sampling.stop)
+        if ready > shown:
+            yield result.text[shown:ready]
+            shown = ready
+    if len(result.text) > shown:
+        yield result.text[shown:]
 
 
 def _held_back(text: str, stop: tuple[str, ...]) -> int:
     """Characters at the end that may still change: half a character, or the start of a stop."""
-    held = len(text) - len(text.rstrip("�"))
-    for s in stop:
-        for n in range(min(len(s) - 1, len(text)), held, -1):
-            if text.endswith(s[:n]):
-                held = n
-                break
-    return held
+    whole = text.rstrip("\ufffd")  # what decoding gives for half a character
+    beginnings = (
+        n for s in stop for n in range(1, min(len(s) - 1, len(whole)) + 1) if whole.endswith(s[:n])
+    )
+    return len(text) - len(whole) + max(beginnings, default=0)
 
 
 def _steps(

@@ -1,0 +1,237 @@
+"""Writing on: the cache changes nothing, the batch changes nothing, the seed decides."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minirag.errors import UsageError
+from minirag.text.tokenizer import Tokenizer
+from minirag.transformer.config import TransformerConfig
+from minirag.transformer.generation import Generation, Sampling, choose, generate, stream
+from minirag.transformer.models import Decoder, EncoderDecoder
+
+V = 61
+
+
+def _model(kind: str, **options: object) -> Decoder | EncoderDecoder:
+    config = TransformerConfig(
+        kind=kind,  # type: ignore[arg-type]
+        vocab_size=V,
+        d_model=24,
+        n_layers=2,
+        n_heads=4,
+        n_kv_heads=2,
+        d_ff=40,
+        max_length=48,
+        decoder_start_id=1,
+        **options,  # type: ignore[arg-type]
+    )
+    model = (Decoder if kind == "decoder" else EncoderDecoder)(config, seed=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(12)  # far from uniform, so that a wrong state shows
+    return model.eval()
+
+
+PROMPTS = [[5], [9, 8, 7, 6, 5, 4, 3], list(range(10, 27)), [30, 2]]
+
+
+def _uncached(model: Decoder | EncoderDecoder, prompt: list[int], n: int) -> list[int]:
+    """The definition: the whole text through the model again for every token."""
+    new: list[int] = []
+    with torch.inference_mode():
+        for _ in range(n):
+            if isinstance(model, Decoder):
+                states = model(torch.tensor([prompt + new]))
+            else:
+                memory = model.encode(torch.tensor([prompt]))
+                states = model(torch.tensor([[1, *new]]), memory)
+            new.append(int(model.logits(states)[0, -1].argmax()))
+    return new
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+def test_cached_batch_equals_uncached_one_by_one(kind: str, positions: str) -> None:
+    model = _model(kind, positions=positions)
+    results = generate(model, PROMPTS, Sampling(max_new_tokens=15))
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        assert result.ids == _uncached(model, prompt, 15)
+        assert result.stopped_by == "length"
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_sampled_batch_equals_its_members_one_by_one(kind: str) -> None:
+    model = _model(kind)
+    sampling = Sampling(max_new_tokens=12, temperature=1.3, top_k=20, top_p=0.9, seed=7)
+    together = generate(model, PROMPTS, sampling)
+    for prompt, result in zip(PROMPTS, together, strict=True):
+        alone = generate(model, [prompt], sampling)[0]
+        assert result.ids == alone.ids
+        assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    other = generate(model, PROMPTS, Sampling(max_new_tokens=12, temperature=1.3, seed=8))
+    assert [r.ids for r in other] != [r.ids for r in together]
+
+
+def test_probabilities_are_the_models_own() -> None:
+    model = _model("decoder")
+    result = generate(model, [PROMPTS[1]], Sampling(max_new_tokens=5, temperature=0.7, seed=1))[0]
+    with torch.inference_mode():
+        ids = torch.tensor([PROMPTS[1] + result.ids])
+        every = model.logits(model(ids)).softmax(-1)[0]
+    start = len(PROMPTS[1]) - 1
+    expected = [float(every[start + i, token]) for i, token in enumerate(result.ids)]
+    assert result.probabilities == pytest.approx(expected, abs=1e-5)
+
+
+def test_end_token_ends_one_row_and_not_the_others() -> None:
+    model = _model("decoder")
+    free = generate(model, PROMPTS, Sampling(max_new_tokens=15))
+    end = free[2].ids[4]
+    ending = _model("decoder", eos_ids=(end,))
+    for before, after in zip(
+        free, generate(ending, PROMPTS, Sampling(max_new_tokens=15)), strict=True
+    ):
+        cut = before.ids.index(end) if end in before.ids else 15
+        assert after.ids == before.ids[:cut]
+        assert after.stopped_by == ("end" if end in before.ids else "length")
+
+
+def test_the_context_is_a_limit_not_a_crash() -> None:
+    model = _model("decoder")
+    result = generate(model, [list(range(40))], Sampling(max_new_tokens=30))[0]
+    assert len(result.ids) == 9  # 40 + 8 fill the 48 places; the ninth need not be read back
+    assert result.ids == _uncached(model, list(range(40)), 9)
+    with pytest.raises(UsageError, match="49 tokens, the model reads 48"):
+        generate(model, [list(range(49))])
+
+
+def test_no_prompts_no_tokens() -> None:
+    model = _model("decoder")
+    assert generate(model, []) == []
+    assert generate(model, [[4]], Sampling(max_new_tokens=0))[0].ids == []
+    with pytest.raises(UsageError, match="empty"):
+        generate(model, [[4], []])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": -1},
+        {"temperature": -0.1},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"stop": ("",)},
+    ],
+)
+def test_sampling_that_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def _oracle_distribution(p: list[float], top_k: int | None, top_p: float | None) -> list[float]:
+    """Top-k and top-p by hand: sort, cut, divide by what is left."""
+    order = sorted(range(len(p)), key=lambda i: (-p[i], i))
+    if top_k is not None:
+        order = order[:top_k]
+    total = sum(p[i] for i in order)
+    kept, mass = [], 0.0
+    for i in order:
+        if top_p is not None and mass >= top_p:
+            break
+        kept.append(i)
+        mass += p[i] / total
+    total = sum(p[i] for i in kept)
+    return [p[i] / total if i in kept else 0.0 for i in range(len(p))]
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, None), (3, None), (None, 0.7), (4, 0.6)])
+def test_draws_follow_the_distribution(top_k: int | None, top_p: float | None) -> None:
+    p = [0.05, 0.3, 0.1, 0.25, 0.2, 0.1]
+    n = 4000
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    logits = torch.tensor(p).log().expand(n, -1)
+    drawn = choose(logits, sampling, [torch.Generator().manual_seed(s) for s in range(n)])
+    counts = collections.Counter(drawn.tolist())
+    for token, expected in enumerate(_oracle_distribution(p, top_k, top_p)):
+        # five standard deviations of a binomial share
+        assert abs(counts[token] / n - expected) <= 5 * (expected * (1 - expected) / n) ** 0.5
+
+
+def test_low_temperature_is_greedy() -> None:
+    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    generators = [torch.Generator().manual_seed(s) for s in range(5)]
+    cold = choose(logits, Sampling(temperature=1e-4), generators)
+    assert torch.equal(cold, logits.argmax(-1))
+
+
+TEXTS = [
+    "the red fox runs over the hill",
+    "año nuevo, mañana será otro día",
+    "números 1 2 3 🦊 fin",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(iter(TEXTS * 3), 320, ["<end>"])
+
+
+class _Scripted(Decoder):
+    """A decoder that writes a given text: what streaming and stopping are tested against."""
+
+    def __init__(self, script: list[int], vocab_size: int, end: int) -> None:
+        super().__init__(
+            TransformerConfig(
+                kind="decoder",
+                vocab_size=vocab_size,
+                d_model=8,
+                n_layers=1,
+                n_heads=2,
+                d_ff=8,
+                max_length=512,
+                eos_ids=(end,),
+            )
+        )
+        self.script = [*script, end]
+        self.step = -1
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        self.step += 1
+        out = torch.zeros(states.size(0), 1, self.config.vocab_size)
+        out[:, :, self.script[self.step]] = 9.0
+        return out
+
+
+def _scripted(tokenizer: Tokenizer, text: str) -> _Scripted:
+    end = tokenizer.id_of("<end>")
+    assert end is not None
+    return _Scripted(tokenizer.encode(text, special=False), tokenizer.vocab_size, end)
+
+
+@given(
+    text=st.text(alphabet="ab ñé🦊.\n", min_size=1, max_size=30),
+    stop=st.lists(st.text(alphabet="ab .ñ", min_size=1, max_size=3), max_size=2),
+)
+@settings(max_examples=80, deadline=None)
+def test_streamed_pieces_are_the_text_up_to_the_stop(
+    tokenizer: Tokenizer, text: str, stop: list[str]
+) -> None:
+    sampling = Sampling(max_new_tokens=200, stop=tuple(stop))
+    result = Generation()
+    pieces = list(stream(_scripted(tokenizer, text), [0], tokenizer, sampling, result))
+    whole = generate(_scripted(tokenizer, text), [[0]], sampling, tokenizer)[0]
+    first = min((text.find(s) for s in stop if s in text), default=None)
+    assert "".join(pieces) == (text if first is None else text[:first])
+    assert whole.text == result.text == "".join(pieces)
+    assert result.ids == whole.ids
+    assert result.stopped_by == whole.stopped_by == ("end" if first is None else "stop")
+    assert whole.text.startswith(tokenizer.decode(whole.ids).rstrip("�"))
+    assert not any("�" in piece for piece in pieces)
