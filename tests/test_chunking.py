@@ -75,11 +75,10 @@ def check_laws(document, passages, tokenizer, size, report):
     assert ends == sorted(set(ends))
 
 
-words = st.sampled_from(
-    ["the", "word", "freeze", "freezing", "first", "row.", "Row?", "supercalifragilistic", "¿qué?"]
-    + ["日本語。", "😀", "é", "\u200b", "\x07", "\t", "\n\n", " \n\n# A \n\n", "\n\n## B\n\n"]
-    + ["\n- item", "\n```\n", "\nUnder\n===\n"]
-)
+WORDS = ["the", "word", "freeze", "freezing", "first", "row.", "supercalifragilistic", "¿qué?"]
+ODDITIES = ["日本語。", "😀", "é", "\u200b", "\x07", "\t", "-", "e.g.", "\u3000"]
+BREAKS = ["\n\n", " \n\n# A \n\n", "\n\n## B\n\n", "\n- item", "\n```\n", "\nUnder\n===\n"]
+words = st.sampled_from([*WORDS, *ODDITIES, *BREAKS])
 texts = st.lists(words | st.text(max_size=5), max_size=120).map(" ".join)
 
 

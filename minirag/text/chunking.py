@@ -21,7 +21,7 @@ from minirag.text.report import Report
 
 # Preferred ends, best first; a match's end is where the next passage begins.
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-_SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*\s+|[。！？]")
+_SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*\s+|[。！？]\s*")
 _LINE = re.compile(r"\n\s*")
 _WORD = re.compile(r"\s+")
 _SPACE = re.compile(r"\s*")
@@ -170,27 +170,30 @@ class _Cutter:
         self.report.add(self.document.id, what, "truncated")
         return heading[offsets[-limit][0] :].lstrip(" >"), limit
 
-    def _pack(self, start: int, end: int, heading: str, budget: int) -> Iterator[Passage]:
+    def _pack(self, start: int, end: int, heading: str, budget: int) -> list[Passage]:
         """Passages of ``text[start:end]`` with at most ``budget`` tokens of text each."""
-        text = self.document.text
-        _, offsets = self.tokenizer.offsets(text[start:end])
+        _, offsets = self.tokenizer.offsets(self.document.text[start:end])
         starts = [start + first for first, _ in offsets]
-        overlap = min(self.overlap, budget // 2)
-        passages = [
-            Passage.cut(self.document, first, last, heading)
-            for first, last in _spans(text, start, end, starts, budget, overlap)
-        ]
-        # Cut out of its context a text may take a token more (" word" is one token, "word" two):
-        # so each passage is counted as the encoder will read it, and halved if it is too long.
-        encoded = self.tokenizer.encode_batch([passage_text_for_encoder(p) for p in passages])
+        while True:
+            overlap = min(self.overlap, budget // 2)
+            passages = [
+                Passage.cut(self.document, first, last, heading)
+                for first, last in _spans(self.document.text, start, end, starts, budget, overlap)
+            ]
+            # Cut out of its context a text may take a token or two more (" word" is one token,
+            # "word" two): so passages are counted as the encoder will read them.
+            encoded = self.tokenizer.encode_batch([passage_text_for_encoder(p) for p in passages])
+            excess = max((len(ids) for ids in encoded), default=0) - self.size
+            if excess <= 0:
+                return passages
+            if budget == 1:
+                break
+            budget = max(1, budget - excess)
         for passage, ids in zip(passages, encoded, strict=True):
-            if len(ids) > self.size and budget > 1:
-                yield from self._pack(passage.start, passage.end, heading, (budget + 1) // 2)
-                continue
             if len(ids) > self.size:
                 what = f"has {len(ids)} tokens; an encoder reads the first {self.size}"
                 self.report.add(passage.id, what, "truncated")
-            yield passage
+        return passages
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -204,33 +207,33 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _spans(
     text: str, start: int, end: int, starts: Sequence[int], budget: int, overlap: int
 ) -> Iterator[tuple[int, int]]:
-    """Cut ``text[start:end]`` into spans without white space at their ends; skip empty ones.
+    """Cut ``text[start:end]`` into spans without white space at their ends.
 
     ``starts`` are the tokens' first characters. Each cut lies behind the one before, whatever the
     overlap, so that this comes to an end.
     """
 
+    def skip_space(at: int) -> int:
+        space = _SPACE.match(text, at, end)
+        return space.end() if space else at
+
     def reach(first: int) -> int:
-        """How far a span may go that begins at ``first``."""
+        """How far a span may go that begins at ``first``; space at its end costs nothing."""
         beyond = bisect_left(starts, first) + budget  # the first token that has no room
         last = starts[beyond] if beyond < len(starts) else end
         last = min(last, first + _MAX_CHARS_PER_TOKEN * budget)
-        last = max(last, first + 1)  # one character may be several tokens
-        space = _SPACE.match(text, last, end)
-        return space.end() if space else last
+        return skip_space(max(last, first + 1))  # one character may be several tokens
 
-    cut = start
-    while True:
+    start = cut = skip_space(start)
+    while start < end:
         high = reach(start)
         if high <= cut:  # the overlap alone fills a passage: do without it
             start, high = cut, reach(cut)
-        cut = end if high >= end else _best_cut(text, max(cut, (start + high) // 2), high)
-        stretch = text[start:cut]
-        if stretch.strip():
-            yield cut - len(stretch.lstrip()), start + len(stretch.rstrip())
+        cut = high if high >= end else _best_cut(text, max(cut, (start + high) // 2), high)
+        yield start, start + len(text[start:cut].rstrip())
         if cut >= end:
             return
-        start = _overlap_start(text, start, cut, starts, overlap)
+        start = skip_space(_overlap_start(text, start, cut, starts, overlap))
 
 
 def _best_cut(text: str, low: int, high: int) -> int:
@@ -250,7 +253,7 @@ def _overlap_start(text: str, start: int, cut: int, starts: Sequence[int], overl
     n_before = bisect_left(starts, cut)
     if not overlap or not n_before:
         return cut
-    earliest = max(starts[max(0, n_before - overlap)], (start + cut) // 2)
+    earliest = max(starts[max(0, n_before - overlap)], (start + cut + 1) // 2)
     for boundary in (_SENTENCE, _WORD):
         for match in boundary.finditer(text, max(0, earliest - 2), cut):
             if earliest <= match.end() < cut:
