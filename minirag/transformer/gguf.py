@@ -1,4 +1,4 @@
-"""GGUF files (llama.cpp's format, versions 2 and 3): metadata, tensors, and Llama read from them.
+"""GGUF files, llama.cpp's format (versions 2 and 3): their metadata and tensors.
 
 A GGUF file is a header, then metadata (key, type, value), then a table of tensors, then the
 tensors' bytes. It comes from outside and is not trusted: every count, length and offset is compared
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirag.errors import CheckpointError
-from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.quants import FORMATS, BlockFormat, dequantize
 
 # The specification's numbers for the metadata's types, with their NumPy equivalents.
@@ -41,8 +39,6 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
     12: np.dtype("<f8"),
 }
 _STRING, _ARRAY = 8, 9
-
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
 
 _MAX_DIMENSIONS = 4
 _MAX_ARRAY_DEPTH = 4
@@ -264,186 +260,3 @@ class GGUFFile:
         info = self.tensors[name]
         data = np.frombuffer(self._data, np.uint8, info.bytes, info.start)
         return dequantize(data, info.format).reshape(info.shape)
-
-
-def _metadata_value(meta: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    value = meta.get(key)
-    if value is None:
-        raise CheckpointError(f"the GGUF metadata lacks {key!r}: it can't be converted.")
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise CheckpointError(
-            f"the GGUF metadata holds {value!r} as {key!r}: it can't be converted."
-        )
-    return value
-
-
-def llama_config_from_gguf(meta: Mapping[str, Any], *, tied: bool = True) -> dict[str, Any]:
-    """Write the metadata of a Llama model as the hub's ``config.json`` does.
-
-    Parameters
-    ----------
-    meta : mapping
-        :attr:`GGUFFile.metadata`.
-    tied : bool
-        Whether the output layer is the embedding: true if the file has no ``output.weight``.
-
-    Raises
-    ------
-    CheckpointError
-        If the model is of another family, needs what plain Llama lacks, or a value is missing.
-    """
-    family = meta.get("general.architecture")
-    if family != "llama":
-        raise CheckpointError(
-            f"the GGUF file holds a model of the family {family!r}; only 'llama' can be read."
-        )
-    for key in ("llama.expert_count", "llama.rope.scaling.type", "llama.rope.scale_linear"):
-        if meta.get(key) not in (None, 0, 1.0, "none"):
-            raise CheckpointError(
-                f"the GGUF file sets {key} to {meta[key]!r}: this variant of Llama can't be read."
-            )
-
-    def whole(key: str) -> int:
-        return int(_metadata_value(meta, f"llama.{key}", int))
-
-    def real(key: str) -> float:
-        # The shortest decimal that gives this float32: 1e-05, not 9.999999747378752e-06.
-        value = _metadata_value(meta, f"llama.{key}", (int, float))
-        return float(str(np.float32(value)))
-
-    d_model, n_heads = whole("embedding_length"), whole("attention.head_count")
-    if n_heads < 1 or d_model % n_heads:
-        raise CheckpointError(f"the GGUF file gives {n_heads} heads for a width of {d_model}.")
-    tokens = meta.get("tokenizer.ggml.tokens", [])
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": meta.get("llama.vocab_size", len(tokens)),
-        "hidden_size": d_model,
-        "intermediate_size": whole("feed_forward_length"),
-        "num_hidden_layers": whole("block_count"),
-        "num_attention_heads": n_heads,
-        "num_key_value_heads": meta.get("llama.attention.head_count_kv", n_heads),
-        "head_dim": meta.get("llama.rope.dimension_count", d_model // n_heads),
-        "max_position_embeddings": whole("context_length"),
-        "rms_norm_eps": real("attention.layer_norm_rms_epsilon"),
-        "rope_theta": real("rope.freq_base") if "llama.rope.freq_base" in meta else 10000.0,
-        "rope_scaling": None,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": tied,
-        "torch_dtype": "float32",
-    }
-    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
-        config[f"{ours}_token_id"] = meta.get(f"tokenizer.ggml.{theirs}_token_id")
-    return config
-
-
-_LLAMA_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-
-
-def _llama_name(path: Path, name: str) -> str:
-    """``blk.3.attn_q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
-    parts = name.split(".")
-    layer = ""
-    if len(parts) == 4 and parts[0] == "blk" and parts[1].isdecimal():
-        layer, parts = f"model.layers.{int(parts[1])}.", parts[2:]
-    if len(parts) != 2 or parts[0] not in _LLAMA_NAMES or parts[1] != "weight":
-        raise CheckpointError(f"{path} holds a tensor that plain Llama has not: {name!r}.")
-    return f"{layer}{_LLAMA_NAMES[parts[0]]}.{parts[1]}"
-
-
-def _undo_rotary_order(weight: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
-    """Put the rows of a query or key projection back into the hub's order.
-
-    Rotary positions turn pairs of a head's values. GGUF has the two of a pair side by side
-    (0, 1), (2, 3), ...; the hub's files have them half a head apart: (0, D/2), (1, D/2 + 1), ...
-    """
-    rows, d_model = weight.shape
-    pairs = weight.reshape(n_heads, rows // n_heads // 2, 2, d_model)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows, d_model)
-
-
-def llama_tensors_from_gguf(file: GGUFFile) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield each tensor under the name, and in the row order, that the hub's Llama files use.
-
-    Yields
-    ------
-    name, weight
-        float32, one tensor at a time, in the order of the file.
-
-    Raises
-    ------
-    CheckpointError
-        If the file holds a tensor that plain Llama has not.
-    """
-    config = llama_config_from_gguf(file.metadata)
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    for name in file.tensors:
-        hub_name = _llama_name(file.path, name)
-        weight = file.read(name)
-        for part, n_heads in heads.items():
-            if name.endswith(f".{part}.weight"):
-                if weight.ndim != 2 or weight.shape[0] % (2 * n_heads):
-                    raise CheckpointError(
-                        f"{file.path}: tensor {name!r} has shape {weight.shape}, "
-                        f"which does not fit {n_heads} heads."
-                    )
-                weight = _undo_rotary_order(weight, n_heads)
-        yield hub_name, weight
-
-
-def tokenizer_from_gguf(meta: Mapping[str, Any]) -> Tokenizer:
-    """Build the tokenizer (and chat template) that a GGUF file carries in its metadata.
-
-    Raises
-    ------
-    CheckpointError
-        If it is not a byte-level BPE with a known way of cutting words.
-    """
-    model = meta.get("tokenizer.ggml.model")
-    if model != "gpt2":
-        raise CheckpointError(
-            f"the GGUF file's tokenizer is of the kind {model!r}; only 'gpt2' (byte-level BPE) "
-            "can be read."
-        )
-    tokens = _metadata_value(meta, "tokenizer.ggml.tokens", list)
-    merges = _metadata_value(meta, "tokenizer.ggml.merges", list)
-    kinds = meta.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
-    if not isinstance(kinds, list) or len(kinds) != len(tokens):
-        raise CheckpointError("the GGUF file's token types are not as many as its tokens.")
-
-    def token(which: str) -> str | None:
-        index = meta.get(f"tokenizer.ggml.{which}_token_id")
-        if index is None:
-            return None
-        if not isinstance(index, int) or not 0 <= index < len(tokens):
-            raise CheckpointError(f"the GGUF file's {which} token has the number {index!r}.")
-        return str(tokens[index])
-
-    return Tokenizer.from_bpe(
-        tokens,
-        merges,
-        special=[token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL],
-        added=[token for token, kind in zip(tokens, kinds, strict=True) if kind == _USER_DEFINED],
-        split=str(meta.get("tokenizer.ggml.pre", "gpt-2")),
-        pad_token=token("padding"),
-        bos_token=token("bos"),
-        eos_token=token("eos"),
-        add_bos=bool(meta.get("tokenizer.ggml.add_bos_token", False)),
-        chat_template=meta.get("tokenizer.chat_template"),
-    )
