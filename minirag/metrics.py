@@ -1,0 +1,341 @@
+"""Every score the package reports, defined once, with NumPy alone.
+
+Answers: exact match, token F1, ROUGE-L. Rankings: recall@k, MRR@k, nDCG@k. Language models:
+perplexity, distinct-n. Uncertainty: bootstrap and Wilson intervals. Scores are between 0 and 1
+unless their docstring says otherwise, and each is for one question: the mean is the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minirag.errors import UsageError
+
+Language = Literal["en", "es"]
+Judgments = Mapping[str, int] | Collection[str]
+
+# -- answers ---------------------------------------------------------------------------------------
+
+_ARTICLES = {
+    "en": re.compile(r"\b(a|an|the)\b"),
+    "es": re.compile(r"\b(un|una|unos|unas|el|la|los|las)\b"),
+}
+
+
+def normalize_answer(text: str, language: Language = "en") -> str:
+    """Lower case, without punctuation, articles and extra space.
+
+    English exactly as SQuAD's official script does it (Rajpurkar et al. 2016). Spanish as MLQA's
+    (Lewis et al. 2020): its own articles, and every Unicode punctuation mark (``¿``, ``«``).
+    """
+    text = text.lower()
+    if language == "en":
+        text = "".join(c for c in text if c not in string.punctuation)
+    else:
+        text = "".join(
+            c
+            for c in text
+            if c not in string.punctuation and not unicodedata.category(c).startswith("P")
+        )
+    return " ".join(_ARTICLES[language].sub(" ", text).split())
+
+
+def exact_match(prediction: str, golds: Collection[str], language: Language = "en") -> float:
+    """1.0 if the prediction equals one of the right answers once normalised, else 0.0.
+
+    No right answer means that the question has none: then only an empty prediction is right.
+    """
+    predicted = normalize_answer(prediction, language)
+    return float(any(predicted == normalize_answer(gold, language) for gold in golds or [""]))
+
+
+def token_f1(prediction: str, golds: Collection[str], language: Language = "en") -> float:
+    """F1 of the words shared with a right answer, the best over the right answers.
+
+    As in SQuAD 2.0: where one side is empty once normalised, 1.0 if both are, else 0.0.
+    """
+    predicted = normalize_answer(prediction, language).split()
+    return max(
+        _overlap_f1(predicted, normalize_answer(gold, language).split()) for gold in golds or [""]
+    )
+
+
+def _overlap_f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    if not predicted or not gold:
+        return float(predicted == gold)
+    shared = (Counter(predicted) & Counter(gold)).total()
+    return 2 * shared / (len(predicted) + len(gold))
+
+
+def rouge_l(prediction: str, reference: str) -> float:
+    """F-measure of the longest common subsequence of words (Lin 2004), case ignored.
+
+    Words are runs of letters and digits of any language; there is no stemming.
+    """
+    predicted, expected = _words(prediction), _words(reference)
+    if not predicted or not expected:
+        return 0.0
+    vocabulary = {word: index for index, word in enumerate({*predicted, *expected})}
+    a = np.array([vocabulary[word] for word in predicted])
+    b = np.array([vocabulary[word] for word in expected])
+    longest = np.zeros(len(b) + 1, np.int64)  # with the words of a so far, and each prefix of b
+    for word in a:
+        longest[1:] = np.maximum(longest[1:], longest[:-1] + (b == word))
+        longest = np.maximum.accumulate(longest)
+    return 2 * int(longest[-1]) / (len(a) + len(b))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text).casefold())
+
+
+# -- rankings --------------------------------------------------------------------------------------
+
+
+def rank_by_score(scores: Mapping[str, float]) -> list[str]:
+    """Ids in the order in which trec_eval ranks them.
+
+    Best score first, compared as 32-bit floats; equal scores by id, descending as text ("9" before
+    "10"). minirag's own searches put equal scores in ascending order of id: pass their results to
+    the metrics as they come, or their scores through here to compare with trec_eval.
+    """
+    by_id = sorted(scores, reverse=True)
+    return sorted(by_id, key=lambda id: np.float32(scores[id]), reverse=True)
+
+
+def recall_at_k(ranked: Sequence[str], judged: Judgments, k: int) -> float:
+    """Share of the relevant documents that are among the first ``k`` (trec_eval's ``recall_k``).
+
+    Parameters
+    ----------
+    ranked : ids, best first
+        Fewer than ``k`` are as many as were found.
+    judged : mapping of id to grade, or collection of the relevant ids
+        Grades above 0 are relevant.
+
+    Returns
+    -------
+    float
+        0 if nothing is relevant. (trec_eval's mean leaves such questions out: do so, too.)
+    """
+    grades = _grades(judged)
+    return sum(id in grades for id in _top(ranked, k)) / len(grades) if grades else 0.0
+
+
+def mrr_at_k(ranked: Sequence[str], judged: Judgments, k: int) -> float:
+    """1 / rank of the first relevant document among the first ``k``, else 0; see `recall_at_k`.
+
+    With ``k`` no smaller than the ranking it is trec_eval's ``recip_rank``.
+    """
+    grades = _grades(judged)
+    for rank, id in enumerate(_top(ranked, k), start=1):
+        if id in grades:
+            return 1 / rank
+    return 0.0
+
+
+def ndcg_at_k(ranked: Sequence[str], judged: Judgments, k: int) -> float:
+    """Discounted gain over that of the best ranking (trec_eval's ``ndcg_cut_k``).
+
+    The gain is the grade itself (not ``2**grade - 1``), the discount ``log2(rank + 1)`` (Järvelin
+    and Kekäläinen 2002). Parameters and result as for `recall_at_k`.
+    """
+    grades = _grades(judged)
+    best = _discounted_sum(sorted(grades.values(), reverse=True)[:k])
+    found = _discounted_sum([grades.get(id, 0) for id in _top(ranked, k)])
+    return found / best if best else 0.0
+
+
+def _top(ranked: Sequence[str], k: int) -> Sequence[str]:
+    if k < 1:
+        raise UsageError(f"k = {k} ranks nothing: give 1 or more.")
+    if len(set(ranked)) != len(ranked):
+        raise UsageError("a ranking names a document twice: give each id once.")
+    return ranked[:k]
+
+
+def _grades(judged: Judgments) -> dict[str, int]:
+    """The relevant documents and their grades."""
+    if isinstance(judged, Mapping):
+        return {id: grade for id, grade in judged.items() if grade > 0}
+    return dict.fromkeys(judged, 1)
+
+
+def _discounted_sum(gains: Iterable[int]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+
+
+# -- language models -------------------------------------------------------------------------------
+
+
+def perplexity(total_nll: float, n_tokens: int) -> float:
+    """exp(mean negative log-likelihood), 1 or more.
+
+    ``total_nll`` is the sum over all tokens, in nats: means of batches of different lengths must
+    not be averaged.
+    """
+    if n_tokens < 1:
+        raise UsageError(f"perplexity needs at least one token, got {n_tokens}.")
+    mean = total_nll / n_tokens
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def distinct_n(texts: Iterable[str], n: int) -> float:
+    """Different n-grams of words over all n-grams in ``texts`` (Li et al. 2016); 0 without any."""
+    if n < 1:
+        raise UsageError(f"n = {n} makes no n-grams: give 1 or more.")
+    grams: Counter[tuple[str, ...]] = Counter()
+    for text in texts:
+        words = _words(text)
+        grams.update(zip(*(words[start:] for start in range(n)), strict=False))
+    return len(grams) / grams.total() if grams else 0.0
+
+
+# -- uncertainty -----------------------------------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """A value and the bounds it lies between."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+_DRAWS_AT_ONCE = 1 << 20  # numbers drawn in one go: 8 MB
+
+
+def bootstrap_interval(
+    values: ArrayLike, seed: int, n_resamples: int = 10_000, level: float = 0.95
+) -> Interval:
+    """Mean of one score a question, with a percentile bootstrap interval (Efron 1979).
+
+    Raises
+    ------
+    UsageError
+        If there are no values, or one is not finite.
+    """
+    scores = _as_scores(values)
+    means = _resampled_means(scores, n_resamples, np.random.default_rng(seed))
+    return _percentile_interval(float(scores.mean()), means, level)
+
+
+def paired_bootstrap(
+    a: ArrayLike, b: ArrayLike, seed: int, n_resamples: int = 10_000, level: float = 0.95
+) -> Interval:
+    """Mean difference a - b of two systems on the same questions, with its interval.
+
+    Questions are resampled with both scores together. An interval without 0 in it means that the
+    difference is more than the choice of questions explains.
+    """
+    first, second = _as_scores(a), _as_scores(b)
+    if len(first) != len(second):
+        raise UsageError(
+            f"{len(first)} scores can't be paired with {len(second)}: "
+            "both systems must have answered the same questions, in the same order."
+        )
+    return bootstrap_interval(first - second, seed, n_resamples, level)
+
+
+def clustered_bootstrap(
+    values: Sequence[ArrayLike],
+    seed: int,
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+    *,
+    same_questions: bool = False,
+) -> Interval:
+    """Mean over seeds of the mean over questions; seeds are resampled, then questions.
+
+    Questions of one training run share its luck: 3 runs of 200 questions are not 600 questions.
+
+    Parameters
+    ----------
+    values : S sequences of scores (or of differences between two systems), one per training seed
+        Their lengths may differ, unless they are of the same questions.
+    same_questions : bool
+        Column q is the same question in every run: then one draw of questions holds for all runs.
+        Otherwise each run has questions of its own, drawn for it alone.
+    """
+    runs = [_as_scores(run) for run in values]
+    if not runs:
+        raise UsageError("an interval over seeds needs at least one seed's scores.")
+    if same_questions and len({len(run) for run in runs}) > 1:
+        raise UsageError("runs on the same questions must have equally many scores.")
+    n_seeds, n_questions = len(runs), len(runs[0])
+    rng = np.random.default_rng(seed)
+    value = float(np.mean([run.mean() for run in runs]))
+    drawn = rng.integers(n_seeds, size=(n_resamples, n_seeds))  # which run stands in each place
+    means = np.zeros(n_resamples)
+    if same_questions:
+        for block in _blocks(n_resamples, n_seeds * n_questions):
+            mean_run = np.stack(runs)[drawn[block]].mean(axis=1)  # (resamples, questions)
+            questions = rng.integers(n_questions, size=mean_run.shape)
+            means[block] = np.take_along_axis(mean_run, questions, axis=1).mean(axis=1)
+    else:
+        for place in range(n_seeds):
+            for index, run in enumerate(runs):
+                here = drawn[:, place] == index
+                means[here] += _resampled_means(run, int(here.sum()), rng) / n_seeds
+    return _percentile_interval(value, means, level)
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A proportion with Wilson's score interval (1927), which is right near 0 and 1, too."""
+    if not 0 <= successes <= n or n == 0:
+        raise UsageError(f"{successes} of {n} is no proportion.")
+    z = NormalDist().inv_cdf(_check_level(level) / 2 + 0.5)
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _as_scores(values: ArrayLike) -> NDArray[np.float64]:
+    scores = np.asarray(values, np.float64)
+    if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
+        raise UsageError("an interval needs one finite score for each of at least one question.")
+    return scores
+
+
+def _resampled_means(
+    scores: NDArray[np.float64], n_resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    means = np.empty(n_resamples)
+    for block in _blocks(n_resamples, len(scores)):
+        draws = rng.integers(len(scores), size=(block.stop - block.start, len(scores)))
+        means[block] = scores[draws].mean(axis=1)
+    return means
+
+
+def _blocks(n_rows: int, row_size: int) -> Iterable[slice]:
+    """Rows in slices that keep memory bounded, however many questions there are."""
+    step = max(1, _DRAWS_AT_ONCE // row_size)
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+
+def _percentile_interval(value: float, means: NDArray[np.float64], level: float) -> Interval:
+    if not len(means):
+        raise UsageError("an interval needs at least one resample.")
+    tail = (1 - _check_level(level)) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
+
+
+def _check_level(level: float) -> float:
+    if not 0 < level < 1:
+        raise UsageError(f"a level of {level} is none: give a share such as 0.95.")
+    return level
