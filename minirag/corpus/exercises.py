@@ -1,0 +1,286 @@
+"""Reading exercises: passages, then questions about them; and the stream that trains a base model.
+
+One exercise is one to four passages about things of the same kind (so that the others distract),
+followed by several questions: most are answered in one of the passages, word for word; some are
+not answered at all, because the passages do not state that attribute or do not know that entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from minirag.corpus import general, nonce, passages
+from minirag.corpus.dice import Dice
+from minirag.corpus.general import ENTRY_KINDS, KINDS, Entity
+from minirag.corpus.grammar import LANGUAGES
+from minirag.corpus.phrasings import Phrasings, load
+from minirag.corpus.questions import Question, ReadingExercise, choose_questions
+from minirag.errors import UsageError
+
+KINDS_OF_TEXT = tuple(KINDS)
+
+
+@dataclass(frozen=True)
+class ExerciseMix:
+    """What a stream is made of; the defaults are the end of the curriculum (start easier)."""
+
+    english: float = 0.5  # share of exercises in English, the others in Spanish
+    text: float = 0.08  # share of plain text, without questions
+    closed_book: float = 0.06  # share of questions about well-known entities, without passages
+    nonce: float = 0.4  # share of the reading exercises that are about made-up attributes
+    passages: tuple[float, ...] = (0.35, 0.25, 0.2, 0.2)  # weights of 1, 2, 3, ... passages
+    facts: tuple[int, int] = (2, 5)  # how many facts a passage states
+    questions: tuple[int, int] = (3, 6)  # how many questions follow
+    unanswerable: float = 0.17  # share of the questions that the passages do not answer
+    well_known: float = 0.05  # share of passages about well-known entities
+    held_out: bool = False  # use only the held-out phrasings and wordings: for tests
+
+    def __post_init__(self) -> None:
+        for name in ("english", "text", "closed_book", "nonce", "unanswerable", "well_known"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
+        if self.text + self.closed_book > 1:
+            raise UsageError(
+                "text and closed_book are shares of the same stream: at most 1 together."
+            )
+        for name in ("facts", "questions"):
+            low, high = getattr(self, name)
+            if not 1 <= low <= high:
+                raise UsageError(f"{name} is {low, high}: give (low, high) with 1 <= low <= high.")
+        if not self.passages or min(self.passages) < 0 or sum(self.passages) <= 0:
+            raise UsageError(f"passages is {self.passages}: give weights of 1, 2, 3, ... passages.")
+
+
+EASY = ExerciseMix(nonce=0.0, passages=(1.0,), facts=(2, 3))  # where a curriculum begins
+
+
+def stream(seed: int, mix: ExerciseMix | None = None) -> Iterator[ReadingExercise]:
+    """Endless exercises; the same seed gives the same ones on any machine."""
+    dice = Dice(seed, "stream")
+    mix = mix or ExerciseMix()
+    while True:
+        yield draw_exercise(dice, mix)
+
+
+def draw_exercise(dice: Dice, mix: ExerciseMix) -> ReadingExercise:
+    """Draw one exercise: plain text, closed book, nonce or general reading."""
+    language = "en" if dice.chance(mix.english) else "es"
+    kind = dice.unit()
+    if kind < mix.text:
+        return plain_text(dice, language, held_out=mix.held_out)
+    if kind < mix.text + mix.closed_book:
+        return closed_book(dice, language, dice.between(*mix.questions), held_out=mix.held_out)
+    n_passages = 1 + dice.weighted(mix.passages)
+    if dice.chance(mix.nonce):
+        return nonce.draw_nonce(
+            dice,
+            language,
+            n_passages=n_passages,
+            facts=mix.facts,
+            n_questions=dice.between(*mix.questions),
+            unanswerable=mix.unanswerable,
+            held_out=mix.held_out,
+        )
+    return reading(dice, language, n_passages, mix)
+
+
+def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> ReadingExercise:
+    """Draw a general reading exercise: passages about entities of one kind, then questions."""
+    phrasings = load("general", language)
+    kind = dice.pick(KINDS_OF_TEXT)
+    groups = [_entities(dice, kind, mix) for _ in range(n_passages)]
+    texts = [_passage(dice, group, phrasings, held_out=mix.held_out) for group in groups]
+    stated = [
+        (entity, key, index)
+        for index, group in enumerate(groups)
+        for entity in group
+        for key in entity.facts
+    ]
+
+    def ask(entity: Entity, key: str) -> str:
+        template = phrasings.attributes[key].question(dice, held_out=mix.held_out)
+        return template.fill({"name": getattr(entity.name, language)})
+
+    def answerable() -> list[Question]:
+        return [
+            Question(ask(entity, key), getattr(entity.facts[key], language).text, index, key)
+            for entity, key, index in dice.shuffled(stated)
+        ]
+
+    def unanswerable() -> Question:
+        entity, key, _ = dice.pick(stated)
+        known = general.well_known_facts(entity.name.en.text) or entity.facts
+        missing = [other for other in KINDS[kind] if other not in known]
+        if missing and dice.chance(0.5):
+            key = dice.pick(missing)
+        else:
+            entity = Entity(kind, general.new_name(dice, kind), {}, entity.short)
+        return Question(ask(entity, key), None, None, key)
+
+    questions = choose_questions(
+        dice, texts, answerable(), unanswerable, dice.between(*mix.questions), mix.unanswerable
+    )
+    return ReadingExercise(tuple(texts), questions, language, "reading")
+
+
+def _entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:
+    """The entities of one passage: one, or several travellers who share the facts."""
+    n_facts = dice.between(*mix.facts)
+    if kind == "traveller":
+        n = min(n_facts, dice.between(1, 3))
+        return [general.new_entity(dice, kind, n_facts // n + (i < n_facts % n)) for i in range(n)]
+    if dice.chance(mix.well_known):
+        entity = dice.pick([e for e in general.well_known() if e.kind == kind])
+        return [_with_facts(entity, dice.sample(tuple(entity.facts), n_facts))]
+    return [general.new_entity(dice, kind, n_facts)]
+
+
+def _with_facts(entity: Entity, keys: Sequence[str]) -> Entity:
+    return entity._replace(facts={key: entity.facts[key] for key in keys})
+
+
+def _passage(dice: Dice, group: Sequence[Entity], phrasings: Phrasings, *, held_out: bool) -> str:
+    if group[0].kind == "traveller":
+        return passages.story(dice, group, phrasings, held_out=held_out)
+    form = dice.unit()
+    if form < 0.13 and not held_out:  # a list has labels, not sentences: nothing to hold out
+        return passages.facts_list(dice, group[0], phrasings)
+    if form < 0.23:
+        return passages.letter(dice, group, phrasings, held_out=held_out)
+    if form < 0.3:
+        return passages.story(dice, group, phrasings, held_out=held_out)
+    return passages.entry(dice, group[0], phrasings, held_out=held_out)
+
+
+def closed_book(
+    dice: Dice, language: str, n_questions: int, *, held_out: bool = False
+) -> ReadingExercise:
+    """Ask for facts of well-known entities, without passages."""
+    attributes = load("general", language).attributes
+    entities = general.well_known()
+    questions = []
+    for _ in range(n_questions):
+        entity = dice.pick(entities)
+        key = dice.pick(tuple(entity.facts))
+        template = attributes[key].question(dice, held_out=held_out)
+        text = template.fill({"name": getattr(entity.name, language)})
+        questions.append(Question(text, getattr(entity.facts[key], language).text, None, key))
+    return ReadingExercise((), tuple(questions), language, "closed_book")
+
+
+def plain_text(dice: Dice, language: str, *, held_out: bool = False) -> ReadingExercise:
+    """Draw a text without questions: half of them about well-known entities."""
+    phrasings = load("general", language)
+    form = dice.unit()
+    if form < 0.25:
+        travellers = [general.new_entity(dice, "traveller", dice.between(2, 4)) for _ in "ab"]
+        known = dice.pick(general.well_known())
+        travellers.append(_with_facts(known, dice.sample(tuple(known.facts), 2)))
+        text = passages.story(dice, travellers, phrasings, held_out=held_out)
+    else:
+        if form < 0.75:
+            entity = dice.pick(general.well_known())
+        else:
+            entity = general.new_entity(dice, dice.pick(ENTRY_KINDS), 5)
+        form = dice.unit()
+        if form < 0.25:
+            text = passages.letter(dice, [entity], phrasings, held_out=held_out)
+        elif form < 0.5 and not held_out:
+            text = passages.facts_list(dice, entity, phrasings)
+        else:
+            text = passages.entry(dice, entity, phrasings, held_out=held_out)
+    return ReadingExercise((text,), (), language, "text")
+
+
+# ------------------------------------------------------------------------------- evaluation sets
+
+
+def reading_set(
+    seed: int,
+    language: str,
+    n: int,
+    n_passages: int = 1,
+    *,
+    nonce_share: float = 0.0,
+    held_out: bool = True,
+) -> list[ReadingExercise]:
+    """``n`` exercises of one answerable question each, in a world that no training stream shares.
+
+    Parameters
+    ----------
+    seed : int
+        Any; its draws have nothing in common with ``stream(seed)``.
+    n_passages : int
+        How many passages stand before the question; the golden one is at a random place.
+    nonce_share : float
+        Share of exercises about made-up attributes.
+    held_out : bool
+        Use only phrasings and wordings that training never sees.
+    """
+    return _evaluation(seed, language, n, n_passages, nonce_share, held_out, unanswerable=0.0)
+
+
+def unanswerable_set(
+    seed: int,
+    language: str,
+    n: int,
+    n_passages: int = 1,
+    *,
+    nonce_share: float = 0.0,
+    held_out: bool = True,
+) -> list[ReadingExercise]:
+    """The same with questions that the passages do not answer."""
+    return _evaluation(seed, language, n, n_passages, nonce_share, held_out, unanswerable=1.0)
+
+
+def _evaluation(
+    seed: int,
+    language: str,
+    n: int,
+    n_passages: int,
+    nonce_share: float,
+    held_out: bool,
+    unanswerable: float,
+) -> list[ReadingExercise]:
+    if language not in LANGUAGES:
+        raise UsageError(f"the language is {language!r}: give one of {', '.join(LANGUAGES)}.")
+    if n_passages < 1:
+        raise UsageError(f"n_passages is {n_passages}: give at least 1.")
+    mix = ExerciseMix(
+        english=float(language == "en"),
+        text=0.0,
+        closed_book=0.0,
+        nonce=nonce_share,
+        passages=(0.0,) * (n_passages - 1) + (1.0,),
+        questions=(1, 1),
+        unanswerable=unanswerable,
+        well_known=0.0,
+        held_out=held_out,
+    )
+    dice = Dice(seed, "evaluation", language, n_passages, str(unanswerable))
+    out: list[ReadingExercise] = []
+    while len(out) < n:
+        exercise = draw_exercise(dice, mix)
+        if exercise.questions:
+            out.append(exercise)
+    return out
+
+
+def closed_book_set(language: str, *, held_out: bool = True) -> list[ReadingExercise]:
+    """Every fact of the well-known entities once, asked without a passage."""
+    dice = Dice("closed book", language)
+    attributes = load("general", language).attributes
+    out = []
+    for entity in general.well_known():
+        for key, value in entity.facts.items():
+            template = attributes[key].question(dice, held_out=held_out)
+            text = template.fill({"name": getattr(entity.name, language)})
+            question = Question(text, getattr(value, language).text, None, key)
+            out.append(ReadingExercise((), (question,), language, "closed_book"))
+    return out
+
+
+def one_question_each(exercise: ReadingExercise) -> list[ReadingExercise]:
+    """Split an exercise with several questions into exercises of one."""
+    return [replace(exercise, questions=(question,)) for question in exercise.questions]
