@@ -72,7 +72,7 @@ def test_squad_scores_follow_the_official_steps(prediction, gold):
     predicted, expected = tokens(prediction), tokens(gold)
     shared = sum(min(predicted.count(word), expected.count(word)) for word in set(predicted))
     if not predicted or not expected:
-        f1 = predicted == expected
+        f1 = float(predicted == expected)
     elif not shared:
         f1 = 0
     else:
