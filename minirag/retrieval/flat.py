@@ -256,6 +256,17 @@ class FlatIndex:
         half = self._half_squares[:n] if self.metric == "l2" else None
         self._seen = Rows(self._vectors[:n], self._ids[:n], half, largest_norm, dead)
 
+    def copy(self) -> FlatIndex:
+        """An independent index of the same content: changing one leaves the other as it is."""
+        other = FlatIndex(self.dim, self.metric)
+        with self._lock:
+            seen = self._seen
+            other._vectors = np.array(self._vectors)
+            other._ids, other._half_squares = self._ids.copy(), self._half_squares.copy()
+            other._row_of, other._next_id = dict(self._row_of), self._next_id
+        other._show(len(seen.ids), seen.dead, seen.largest_norm)
+        return other
+
     # -- saving ------------------------------------------------------------------------------------
 
     def save(self, directory: Path | str) -> None:
