@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from minirag.errors import CheckpointError
 from minirag.files import write_text_atomically
+from minirag.text.bpe import build_bpe
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.gguf import GGUFFile
 
@@ -225,16 +226,20 @@ def tokenizer_from_gguf(meta: Mapping[str, Any]) -> Tokenizer:
         index = values.token_id(role)
         return None if index is None else tokens[index]
 
-    return Tokenizer.from_bpe(
+    add_bos = meta.get("tokenizer.ggml.add_bos_token") is True
+    backend = build_bpe(
         tokens,
         values.strings("tokenizer.ggml.merges"),
         special=of_kind(_CONTROL),
         added=of_kind(_USER_DEFINED),
         split=values.text("tokenizer.ggml.pre", "default"),
+        first_token=token("bos") if add_bos else None,
+    )
+    return Tokenizer(
+        backend,
         pad_token=token("padding"),
         bos_token=token("bos"),
         eos_token=token("eos"),
-        add_bos=meta.get("tokenizer.ggml.add_bos_token") is True,
         chat_template=values.text("tokenizer.chat_template", "") or None,
     )
 
