@@ -44,8 +44,8 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 @pytest.fixture(scope="module")
 def trained() -> Tokenizer:
-    backend = train_bpe(TEXTS, 310, ["<|pad|>", "<|end|>"])
-    return Tokenizer(backend, pad_token="<|pad|>", eos_token="<|end|>")
+    tokens = ["<|pad|>", "<|end|>"]
+    return Tokenizer.train(iter(TEXTS), 310, tokens, pad_token=tokens[0], eos_token=tokens[1])
 
 
 # -- against transformers, with the real models --------------------------------------------------

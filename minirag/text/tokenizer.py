@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import tokenizers
 
 from minirag.errors import CheckpointError, UsageError
 from minirag.files import write_text_atomically
-from minirag.text.bpe import encodable
+from minirag.text.bpe import encodable, train_bpe
 from minirag.text.chat_template import ChatTemplate
 
 _SPECIAL_ROLES = ("pad", "bos", "eos")
@@ -235,6 +235,28 @@ class Tokenizer:
         write_text_atomically(
             directory / "tokenizer_config.json",
             json.dumps(config, indent=2, ensure_ascii=False) + "\n",
+        )
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = (),
+        *,
+        pad_token: str | None = None,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+    ) -> Tokenizer:
+        """Learn a byte-level BPE with :func:`minirag.text.bpe.train_bpe`, and name its roles.
+
+        ``pad_token``, ``bos_token`` and ``eos_token`` are among the ``special_tokens``.
+        """
+        return cls(
+            train_bpe(texts, vocab_size, special_tokens),
+            pad_token=pad_token,
+            bos_token=bos_token,
+            eos_token=eos_token,
         )
 
 
