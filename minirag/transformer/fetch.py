@@ -12,8 +12,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,27 +73,22 @@ def _size_of(directory: Path) -> int:
 # -- the hub -------------------------------------------------------------------------------------
 
 
-def _endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-
-
-def _hub_answers(url: str) -> str | None:
+def _hub_problem(url: str) -> str | None:
     """Why the hub can't be used now, or ``None``; decided within a few seconds.
 
-    huggingface_hub itself tries for half a minute. Looking a name up knows no time limit, hence
-    the thread.
+    huggingface_hub itself would try for half a minute. Looking a name up knows no time limit,
+    hence the thread.
     """
-    outcome: list[str | None] = [f"no answer in {_HUB_SECONDS:.0f} s"]
+    from huggingface_hub.utils import get_session
+
+    outcome: list[str | None] = [f"no answer in {_HUB_SECONDS:g} s"]
 
     def ask() -> None:
         try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_HUB_SECONDS):
-                outcome[0] = None
-        except urllib.error.URLError as error:  # an HTTP status, no route, no such name
-            outcome[0] = str(error.reason)
-        except (OSError, ValueError) as error:
-            outcome[0] = str(error)
+            status = get_session().head(url, timeout=_HUB_SECONDS).status_code
+            outcome[0] = None if status < 400 else f"it answered with status {status}"
+        except Exception as error:  # of the HTTP library below, which has changed over time
+            outcome[0] = str(error) or type(error).__name__
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -116,54 +109,72 @@ def from_hub(model: Model, staging: Path, progress: bool) -> tuple[Path, str]:
     SourceFailed
         If the hub can't be reached, breaks off, or gives other bytes than expected.
     """
-    endpoint, source = _endpoint(), model.hub
     if any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE):
         raise SourceFailed("the model hub is switched off (HF_HUB_OFFLINE)")
-    address = f"{endpoint}/{source.repo}/resolve/{source.revision}/{model.pinned[0][0]}"
-    if problem := _hub_answers(address):
+    endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    source = model.hub
+    address = f"{endpoint}/{source.repo}/resolve/{source.revision}"
+    if problem := _hub_problem(f"{address}/{model.pinned[0][0]}"):
         raise SourceFailed(f"the model hub ({endpoint}) can't be reached ({problem})")
-    files, store = staging / "from-hub", staging / "hub"
-    with _growing_bar(staging, source.bytes, f"{model.name} from the hub", progress):
-        _hub_download(model, endpoint, files, store)
+    files = staging / "from-hub"
+    with (
+        _growing_bar(files, source.bytes, f"{model.name} from the hub", progress),
+        _their_bars_hidden(),
+    ):
+        for name, digest in model.pinned:
+            _download(f"{address}/{name}", files / name, digest)
+        for name in model.others:
+            _download(f"{address}/{name}", files / name, None)
     _check_pinned(model, files, "the model hub")
     return files, f"{endpoint}/{source.repo} at revision {source.revision[:8]}"
 
 
-def _hub_download(model: Model, endpoint: str, files: Path, store: Path) -> None:
-    from huggingface_hub import hf_hub_download
+@contextlib.contextmanager
+def _their_bars_hidden() -> Iterator[None]:
+    """Hide huggingface_hub's bars, one a file: ours counts all files together."""
     from huggingface_hub.utils import (
-        EntryNotFoundError,
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
 
-    theirs_shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # ours counts all files together
+    hidden_before = are_progress_bars_disabled()
+    disable_progress_bars()
     try:
-        for name in (*(name for name, _ in model.pinned), *model.others):
-            target = files / name
-            if target.is_file():
-                continue
-            try:
-                fetched = hf_hub_download(
-                    model.hub.repo,
-                    name,
-                    revision=model.hub.revision,
-                    cache_dir=store,
-                    endpoint=endpoint,
-                )
-            except EntryNotFoundError:
-                if name in model.others:
-                    continue
-                raise
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(os.path.realpath(fetched), target)
-    except Exception as error:  # the library's many kinds, and those of the library below it
-        raise SourceFailed(f"the model hub broke off ({error})") from error
+        yield
     finally:
-        if theirs_shown:
+        if not hidden_before:
             enable_progress_bars()
+
+
+def _download(url: str, target: Path, digest: str | None) -> None:
+    """Fetch one file; a pinned one goes on where an earlier try was cut off.
+
+    ``hf_hub_download`` would start anew: since its second version it keeps no partial files.
+    A file without a known digest is small, and may be absent.
+    """
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import EntryNotFoundError
+
+    if target.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    if digest is not None and part.is_file() and sha256_of(part) == digest:
+        os.replace(part, target)  # cut off after the last byte
+        return
+    try:
+        with part.open("wb" if digest is None else "ab") as file:
+            # Unpacked bytes: a range of packed ones could not be joined to what is there.
+            http_get(url, file, resume_size=file.tell(), headers={"Accept-Encoding": "identity"})
+    except EntryNotFoundError as error:
+        part.unlink()
+        if digest is not None:
+            raise SourceFailed(f"the model hub has no {url}") from error
+        return
+    except Exception as error:  # of the HTTP library below, which has changed over time
+        raise SourceFailed(f"the model hub broke off ({error})") from error
+    os.replace(part, target)
 
 
 # -- the package registry ------------------------------------------------------------------------
