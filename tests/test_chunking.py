@@ -1,10 +1,10 @@
 """Chunking: nothing lost, nothing longer than the encoder reads, cuts where a reader pauses."""
 
-import re
 from itertools import pairwise
 
 import pytest
 import tokenizers
+from fake_encoder import WordTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,19 +13,6 @@ from minirag.text.chunking import chunk, passage_text_for_encoder, sections
 from minirag.text.documents import Document
 from minirag.text.report import Report
 from minirag.text.tokenizer import Tokenizer
-
-
-class WordTokenizer:
-    """A token is a word or a mark; two special ones around a text."""
-
-    n_special = 2
-
-    def offsets(self, text):
-        spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
-        return list(range(len(spans))), spans
-
-    def encode_batch(self, texts):
-        return [[0, *self.offsets(text)[0], 0] for text in texts]
 
 
 def word_piece():

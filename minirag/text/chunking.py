@@ -85,6 +85,13 @@ def chunk(
     UsageError
         If ``size`` leaves no room, or ``overlap`` is negative or more than half of ``size``.
     """
+    check_sizes(tokenizer, size, overlap)
+    cutter = _Cutter(document, tokenizer, size, overlap, Report() if report is None else report)
+    return [passage for section in sections(document) for passage in cutter.cut(section)]
+
+
+def check_sizes(tokenizer: PassageTokenizer, size: int, overlap: int) -> None:
+    """Refuse sizes that :func:`chunk` can't work with, by a UsageError."""
     if size < tokenizer.n_special + _MIN_SIZE:
         raise UsageError(
             f"passages of {size} tokens are too small: {tokenizer.n_special} of them are special "
@@ -95,8 +102,6 @@ def chunk(
             f"an overlap of {overlap} tokens does not go with passages of {size}: "
             f"give 0 to {size // 2}."
         )
-    cutter = _Cutter(document, tokenizer, size, overlap, Report() if report is None else report)
-    return [passage for section in sections(document) for passage in cutter.cut(section)]
 
 
 # -- sections --------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 MARKDOWN_SUFFIXES = (".md", ".markdown")
 _MAX_TITLE = 200  # characters; a longer "heading" is a paragraph that lost its way
@@ -41,7 +40,7 @@ class Heading:
 
 def is_markdown(name: str) -> bool:
     """Whether a file of this name holds Markdown."""
-    return PurePosixPath(name.lower()).suffix in MARKDOWN_SUFFIXES
+    return name.lower().endswith(MARKDOWN_SUFFIXES)
 
 
 def front_matter(text: str) -> tuple[int, str]:
