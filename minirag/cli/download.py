@@ -85,9 +85,11 @@ def _report(asked: str, files: ModelFiles) -> dict[str, str | int]:
 
 
 def _print_report(report: dict[str, str | int]) -> None:
-    name, asked = str(report["name"]), str(report["asked"])
-    instead = f"  (in place of {asked}, which could not be had)" if name not in asked else ""
-    print(f"{name}{instead}")
+    from minirag.transformer.catalogue import CATALOGUE
+
+    name, asked = report["name"], report["asked"]
+    stands_in = asked != name and asked in {model.name for model in CATALOGUE}
+    print(f"{name}  (in place of {asked}, which could not be had)" if stands_in else name)
     print(f"  from         {report['source']}")
     print(f"  size         {int(report['bytes']) / 1e6:.0f} MB")
     print(f"  fingerprint  {report['fingerprint']}")

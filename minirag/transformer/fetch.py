@@ -47,7 +47,8 @@ def _growing_bar(directory: Path, total: int, label: str, show: bool) -> Iterato
     done = threading.Event()
 
     def watch() -> None:
-        with tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=not show) as bar:
+        hide = None if show else True  # None: tqdm looks whether stderr is a terminal
+        with tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=hide) as bar:
             while not done.wait(0.2):
                 bar.n = min(_size_of(directory), total)
                 bar.refresh()

@@ -10,6 +10,7 @@ Source: the GGUF specification in the ggml project (``docs/gguf.md``).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import struct
@@ -179,7 +180,8 @@ class GGUFFile:
 
     def close(self) -> None:
         """Close the mapping; arrays already read stay valid, they are copies."""
-        self._data.close()
+        with contextlib.suppress(BufferError):  # an error's traceback may still hold a view
+            self._data.close()
 
     def _read_preamble(self, cursor: _Cursor) -> int:
         if self._data[:4] != b"GGUF":

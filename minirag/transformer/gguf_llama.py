@@ -270,7 +270,7 @@ def convert_llama(path: Path, directory: Path, *, progress: bool = False) -> Non
             desc=f"converting {path.name}",
             total=len(file.tensors),
             unit="tensor",
-            disable=not progress,
+            disable=None if progress else True,  # None: only on a terminal
         )
         tensors = dict(converted)
     weights = directory / "model.safetensors"
