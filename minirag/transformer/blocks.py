@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minirag.transformer.attention import Attention, LayerCache, Mask
+from minirag.transformer.attention import Attention, LayerCache, Linear, Mask
 from minirag.transformer.config import TransformerConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -36,9 +36,9 @@ class FeedForward(nn.Module):
         super().__init__()
         D, d_ff = config.d_model, config.d_ff
         self.activation = ACTIVATIONS[config.activation]
-        self.gate = nn.Linear(D, d_ff, bias=config.bias) if config.gated else None
-        self.up = nn.Linear(D, d_ff, bias=config.bias)
-        self.down = nn.Linear(d_ff, D, bias=config.bias)
+        self.gate = Linear(D, d_ff, bias=config.bias) if config.gated else None
+        self.up = Linear(D, d_ff, bias=config.bias)
+        self.down = Linear(d_ff, D, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -146,9 +146,9 @@ class Head(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         extra = config.head == "masked-lm"
-        self.transform = nn.Linear(config.d_model, config.d_model) if extra else None
+        self.transform = Linear(config.d_model, config.d_model) if extra else None
         self.norm = make_norm(config) if extra else None
-        self.matrix = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.matrix = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied:
             self.matrix.weight = token.weight
         self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None

@@ -81,9 +81,9 @@ class Tower(nn.Module):
             )
         positions = positions_of(keep, past, T, ids.device)
         x = self.embeddings(ids, positions, token_types)  # (B, T, D)
-        # Under autocast the linear layers compute in bf16 while x stays fp32.
-        computing = torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
-        rotation = self.rotary.at(positions, computing) if self.rotary is not None else None
+        if _autocast(x):  # the residual stream, too: else every layer converts it back and forth
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        rotation = self.rotary.at(positions, x.dtype) if self.rotary is not None else None
         mask = causal_mask(keep, T, past + T, x.device) if causal else padding_mask(keep)
         memory_mask = padding_mask(memory_keep) if memory is not None else Mask(None)
         for i, block in enumerate(self.blocks):

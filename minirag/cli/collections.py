@@ -1,0 +1,79 @@
+"""Knowledge bases as the verbs meet them: built from a folder, cached by content, opened again."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minirag.errors import DiskError, StoreError
+
+if TYPE_CHECKING:
+    from minirag.retrieval.encoder import BiEncoder
+    from minirag.retrieval.knowledge_base import Changes, KnowledgeBase
+    from minirag.text.report import Report
+
+ENCODER = "all-MiniLM-L6-v2"
+READER = "SmolLM2-135M-Instruct"
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every verb that makes vectors."""
+    parser.add_argument(
+        "--encoder", metavar="MODEL", help=f"a name or a directory (default: {ENCODER})"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto: bf16 where the processor multiplies it faster, else fp32",
+    )
+
+
+def load_encoder(name: str | None, precision: str) -> BiEncoder:
+    """The encoder, in the precision that suits the machine."""
+    import torch
+
+    from minirag.retrieval.encoder import BiEncoder
+    from minirag.training.machine import this_machine
+
+    bf16 = this_machine(precision).bf16  # type: ignore[arg-type]  # argparse checked the choice
+    return BiEncoder.load(name or ENCODER, dtype=torch.bfloat16 if bf16 else torch.float32)
+
+
+def open_base(directory: Path, encoder: str | None, precision: str) -> KnowledgeBase:
+    """A saved knowledge base with the encoder that it names."""
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+    info = KnowledgeBase.info(directory)
+    return KnowledgeBase.load(directory, load_encoder(encoder or info.encoder_name, precision))
+
+
+def cached_base(
+    documents: Path, encoder: BiEncoder, report: Report, *, progress: bool
+) -> tuple[KnowledgeBase, Changes]:
+    """The knowledge base of a folder, from the cache; what changed since is read and encoded."""
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+    from minirag.transformer.hub import cache_dir
+
+    key = hashlib.sha256(f"{documents.resolve()}\0{encoder.fingerprint}".encode()).hexdigest()[:24]
+    place = cache_dir() / "knowledge-bases" / key
+    try:
+        base = KnowledgeBase.load(place, encoder)
+    except StoreError:  # none yet, or not whole: it is only a cache
+        base = KnowledgeBase(encoder)
+    changes = base.update_from(documents, progress=progress, report=report)
+    if changes.added or changes.changed or changes.removed:
+        try:
+            base.save(place)
+        except DiskError as error:
+            print(f"warning: not cached: {error}", file=sys.stderr)
+    return base, changes
+
+
+def print_report(report: Report) -> None:
+    """Notes on what was left out or altered, on stderr."""
+    for line in report.lines():
+        print(f"warning: {line}", file=sys.stderr)

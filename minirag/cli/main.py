@@ -1,0 +1,106 @@
+"""``minirag VERB``: the verbs, and how errors become sentences and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn, TextIO
+
+from minirag import __version__
+from minirag.errors import MiniragError, UsageError
+
+# Verb, the module that has it, and what it does. A module is imported only when its verb is called,
+# so that `minirag --help` does not wait for torch.
+VERBS = {
+    "download": ("minirag.cli.download", "fetch public models once, into the cache"),
+    "index": ("minirag.cli.index", "make a knowledge base of a folder of text"),
+    "ask": ("minirag.cli.ask", "ask a question and get an answer with its sources"),
+    "evaluate": ("minirag.cli.evaluate", "score retrieval and answers on SQuAD or BEIR data"),
+    "calibrate": ("minirag.cli.calibrate", "measure when to abstain"),
+    "world": ("minirag.cli.world", "look at the laboratory's generated world"),
+    "pretrain": ("minirag.cli.pretrain", "train a base model from nothing"),
+    "weights": ("minirag.cli.weights", "list and verify the models that come with minirag"),
+    "bench": ("minirag.cli.bench", "measure speed side by side with other libraries"),
+}
+
+_EPILOG = """\
+exit codes:
+  0 done   2 a model can't be had   3 documents   4 knowledge base or index   5 disk
+  6 a model's files   7 a data set   8 training   64 usage   130 interrupted
+
+`minirag VERB --help` explains each verb, with examples.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse exits with 2 on a wrong option; here 2 means that a model can't be had."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(UsageError.exit_code, f"minirag: {message}\n")
+
+
+def build_parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with these verbs in full and the others by name."""
+    parser = _Parser(
+        prog="minirag",
+        description="How fine-tuning and retrieval-augmented generation really work, by hand.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"minirag {__version__}")
+    subparsers = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    for verb, (module, summary) in VERBS.items():
+        if verb in verbs:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(verb, help=summary)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _show_warning
+    _write_utf8(sys.stdout, sys.stderr)
+    try:
+        args = build_parser(arguments[:1]).parse_args(arguments)
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except MiniragError as error:
+        print(f"minirag: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("minirag: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _write_utf8(*streams: TextIO) -> None:
+    """Answers hold any character; a Windows console's own encoding does not."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="replace")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=file or sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Retrieval-augmented generation: retrieve, read, and cite or abstain.
+
+Lewis et al. 2020 (arXiv:2005.11401) gave the name: a retriever finds passages in a collection that
+can change, and a generator reads them with the question. The answer comes from the passages, so
+it is as current as they are, and it can say where it comes from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from minirag.errors import UsageError
+from minirag.rag.citations import Citation, cite
+from minirag.rag.prompt import SENTENCE, Instruction, Prompt, build_prompt
+from minirag.rag.reader import Reader
+from minirag.retrieval.retriever import Hit, Retriever
+from minirag.transformer.generation import Generation, Sampling, stream
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of each part."""
+
+    retrieve: float
+    read: float = 0.0  # from the prompt to the last token
+    first_token: float = 0.0  # of these, until the first token
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the reader wrote, and what it stands on."""
+
+    question: str
+    text: str
+    citations: list[Citation]
+    hits: list[Hit]  # everything retrieved, best first
+    prompt: Prompt
+    generation: Generation
+    invalid_citations: list[int]  # markers of passages that were not given
+    timings: Timings
+    abstained: bool = field(default=False, init=False)
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """No passage is near enough to the question: nothing is generated."""
+
+    question: str
+    hits: list[Hit]
+    best_score: float | None  # None: the collection is empty
+    threshold: float
+    timings: Timings
+    abstained: bool = field(default=True, init=False)
+
+    @property
+    def text(self) -> str:
+        """The abstention as a sentence."""
+        if self.best_score is None:
+            return "The collection holds no passages, so there is nothing to answer from."
+        return (
+            "The documents don't seem to answer this: the nearest passage scores "
+            f"{self.best_score:.2f}, and below {self.threshold:.2f} an answer would be a guess."
+        )
+
+
+WRITING = Sampling(max_new_tokens=96)  # greedy: the same question, the same answer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a question is answered."""
+
+    k: int = 4  # passages retrieved
+    threshold: float = 0.0  # least score of the best passage; see minirag.rag.threshold
+    instruction: Instruction = SENTENCE
+    sampling: Sampling = WRITING
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k is {self.k}: at least one passage must be retrieved.")
+
+
+class Pipeline:
+    """A retriever and a reader, put together."""
+
+    def __init__(
+        self, retriever: Retriever, reader: Reader, settings: Settings | None = None
+    ) -> None:
+        self.retriever, self.reader = retriever, reader
+        self.settings = settings or Settings()
+
+    def ask(
+        self, question: str, on_text: Callable[[str], None] | None = None
+    ) -> Answer | Abstention:
+        """Answer from the collection as it is now, or abstain.
+
+        Parameters
+        ----------
+        on_text : function, optional
+            Given the answer piece by piece as it is written.
+
+        Raises
+        ------
+        UsageError
+            If the question is empty, or too long for the reader's context.
+        """
+        if not question.strip():
+            raise UsageError("the question is empty: ask something, in quotation marks.")
+        began = time.perf_counter()
+        hits = self.retriever.search(question, self.settings.k)
+        retrieved = time.perf_counter() - began
+        best = hits[0].score if hits else None
+        if best is None or best < self.settings.threshold:
+            return Abstention(question, hits, best, self.settings.threshold, Timings(retrieved))
+        return self.read(question, hits, on_text, retrieved)
+
+    def read(
+        self,
+        question: str,
+        hits: Sequence[Hit],
+        on_text: Callable[[str], None] | None = None,
+        retrieve_seconds: float = 0.0,
+    ) -> Answer:
+        """Answer from these passages: the second half of :meth:`ask`, for any retrieval."""
+        reader, sampling = self.reader, self.settings.sampling
+        prompt = build_prompt(
+            question,
+            [hit.passage for hit in hits],
+            reader.tokenizer,
+            context=reader.context,
+            reserve=sampling.max_new_tokens,
+            instruction=self.settings.instruction,
+        )
+        began = time.perf_counter()
+        first = 0.0
+        generation = Generation()
+        for piece in stream(reader.model, prompt.ids, reader.tokenizer, sampling, generation):
+            first = first or time.perf_counter() - began
+            if on_text is not None:
+                on_text(piece)
+        read = time.perf_counter() - began
+        scores = [hit.score for hit in hits[: len(prompt.passages)]]
+        cited = cite(generation.text, prompt.passages, scores)
+        return Answer(
+            question=question,
+            text=cited.text,
+            citations=cited.citations,
+            hits=list(hits),
+            prompt=prompt,
+            generation=generation,
+            invalid_citations=cited.invalid,
+            timings=Timings(retrieve_seconds, read, first),
+        )

@@ -1,0 +1,193 @@
+"""The bi-encoder: a text in, one unit vector out; questions and passages through the same model.
+
+A transformer encoder gives a state for every token; pooling makes one vector of them; normalised,
+the inner product of two vectors is the cosine of their angle (Reimers and Gurevych 2019).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from minirag.errors import CheckpointError
+from minirag.text.tokenizer import Tokenizer
+from minirag.transformer import checkpoints
+from minirag.transformer.hub import locate
+from minirag.transformer.models import Encoder
+
+Pooling = Literal["mean", "cls", "last"]
+
+TOKENS_PER_BATCH = 2048  # measured: larger batches fall out of the cache, smaller ones pay per call
+
+
+class TruncationWarning(UserWarning):
+    """A text was longer than the encoder reads; its end has no part in the vector."""
+
+
+def pool(states: Tensor, keep: Tensor | None, how: Pooling) -> Tensor:
+    """States (B, T, D) of real tokens, which ``keep`` (B, T) marks, to one vector each (B, D)."""
+    if keep is None:
+        keep = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+    if how == "mean":
+        weights = keep.to(states.dtype)[..., None]  # (B, T, 1)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    place = torch.arange(keep.size(1), device=keep.device)
+    first_or_last = (
+        keep.int().argmax(1) if how == "cls" else (place * keep).argmax(1)  # (B,)
+    )
+    return states[torch.arange(states.size(0), device=states.device), first_or_last]
+
+
+class BiEncoder:
+    """Texts to unit vectors.
+
+    Attributes
+    ----------
+    name, fingerprint : str
+        Which model this is; a knowledge base remembers them and refuses another.
+    dim : int
+        Numbers in a vector.
+    max_tokens : int
+        Longest text, special tokens included; the rest is cut off with a warning.
+    """
+
+    def __init__(
+        self,
+        model: Encoder,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        fingerprint: str,
+        pooling: Pooling = "mean",
+        max_tokens: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
+        self.name, self.fingerprint = name, fingerprint
+        self.dim = model.config.d_model
+        self.max_tokens = min(max_tokens or model.config.max_length, model.config.max_length)
+
+    @classmethod
+    def load(
+        cls, name_or_path: str, *, dtype: torch.dtype = torch.float32, download: bool = False
+    ) -> BiEncoder:
+        """Load a model by name or from a directory in sentence-transformers' layout.
+
+        Raises
+        ------
+        ModelUnavailable
+            If the name is neither cached nor to be had.
+        CheckpointError
+            If it is not an encoder, or asks for a pooling that isn't one of ours.
+        """
+        files = locate(name_or_path, download=download)
+        model = checkpoints.load(files.directory, dtype)
+        if not isinstance(model, Encoder):
+            raise CheckpointError(
+                f"{files.name} is a {model.config.kind}; vectors come from an encoder, "
+                "such as all-MiniLM-L6-v2."
+            )
+        return cls(
+            model,
+            Tokenizer.load(files.directory),
+            name=files.name,
+            fingerprint=files.fingerprint,
+            pooling=_pooling_of(files.directory),
+            max_tokens=_max_tokens_of(files.directory),
+        )
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+        """Vectors of unit length, float32 (n, D), in the order of the texts."""
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        n_cut = 0
+        with tqdm(total=len(texts), desc="encoding", unit=" texts", disable=not progress) as bar:
+            # A stretch at a time: enough to find texts of one length, and a bar that moves.
+            for start in range(0, len(texts), 4096):
+                tokens = self.tokenizer.encode_batch(texts[start : start + 4096])
+                n_cut += sum(len(ids) > self.max_tokens for ids in tokens)
+                tokens = [self._cut(ids) for ids in tokens]
+                for rows in _batches_of_like_length(tokens, TOKENS_PER_BATCH):
+                    vectors = self._vectors([tokens[row] for row in rows])
+                    out[[start + row for row in rows]] = vectors.float().numpy()
+                    bar.update(len(rows))
+        if n_cut:
+            warnings.warn(
+                f"{n_cut} of {len(texts)} texts have more than the {self.max_tokens} tokens that "
+                f"{self.name} reads; their ends were cut off.",
+                TruncationWarning,
+                stacklevel=2,
+            )
+        return out
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """At most ``max_tokens``: text goes, the special token that ends it stays."""
+        if len(ids) <= self.max_tokens:
+            return ids
+        tail = ids[-1:] if self.tokenizer.n_special > 1 else []
+        return ids[: self.max_tokens - len(tail)] + tail
+
+    @torch.inference_mode()
+    def _vectors(self, batch: list[list[int]]) -> Tensor:
+        """Token ids, padded on the right, to unit vectors (B, D)."""
+        lengths = torch.tensor([len(ids) for ids in batch])
+        T = int(lengths.max())
+        pad = self.model.config.pad_id or 0
+        ids = torch.tensor([row + [pad] * (T - len(row)) for row in batch])  # (B, T)
+        keep = None if bool((lengths == T).all()) else torch.arange(T) < lengths[:, None]
+        device = self.model.device
+        keep = None if keep is None else keep.to(device)
+        states = self.model(ids.to(device), keep)
+        return F.normalize(pool(states.float(), keep, self.pooling), dim=-1).cpu()
+
+
+def _batches_of_like_length(tokens: list[list[int]], budget: int) -> Iterator[list[int]]:
+    """Rows in batches of about ``budget`` tokens, longest first, so that little is padded."""
+    order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, len(tokens[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
+    return values if isinstance(values, dict) else {}
+
+
+def _pooling_of(directory: Path) -> Pooling:
+    """How sentence-transformers' ``1_Pooling/config.json`` says to pool; mean if it is silent."""
+    values = _read_json(directory / "1_Pooling" / "config.json")
+    chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on]
+    if not chosen:
+        return "mean"
+    names: dict[str, Pooling] = {
+        "pooling_mode_mean_tokens": "mean",
+        "pooling_mode_cls_token": "cls",
+        "pooling_mode_lasttoken": "last",
+    }
+    if len(chosen) > 1 or chosen[0] not in names:
+        raise CheckpointError(
+            f"{directory}: pooling by {', '.join(chosen)} is not supported; "
+            f"one of these is: {', '.join(names)}."
+        )
+    return names[chosen[0]]
+
+
+def _max_tokens_of(directory: Path) -> int | None:
+    value = _read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+    return value if isinstance(value, int) and value > 2 else None
