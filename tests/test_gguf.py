@@ -24,7 +24,7 @@ from small_gguf import (
     string,
 )
 
-from minirag.errors import CheckpointError
+from minirag.errors import CheckpointError, DiskError
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.gguf import GGUFFile
 from minirag.transformer.gguf_llama import (
@@ -405,6 +405,13 @@ def test_conversion_writes_the_hubs_layout(small_file: Path, tmp_path: Path) -> 
     assert tokenizer.encode("ab ab12<|end|>") == [5, 6, 7, 8, 0]  # digits stay single
     assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (0, 1, 0)
     assert tokenizer.chat_template == TEMPLATE
+
+
+def test_weights_that_cannot_be_written_are_a_disk_error(small_file: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "converted"
+    (directory / "model.safetensors").mkdir(parents=True)
+    with pytest.raises(DiskError, match=r"could not write .*model\.safetensors"):
+        convert_llama(small_file, directory)
 
 
 def test_small_llama_computes_what_transformers_computes(tmp_path: Path) -> None:

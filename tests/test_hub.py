@@ -508,6 +508,15 @@ def test_a_spoilt_memory_of_fingerprints_only_costs_time(place: Path) -> None:
         assert locate(directory) == found
 
 
+def test_an_unreadable_directory_is_a_sentence(place: Path, monkeypatch: Any) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(hub, "sha256_of", refuse)
+    with pytest.raises(CheckpointError, match=r"config\.json can't be read: Permission denied"):
+        locate(local_model(place / "own"))
+
+
 def test_a_directory_wins_over_a_name(tiny: Model, place: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(place)
     local_model(place / "tiny")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minirag.errors import CheckpointError
+from minirag.errors import CheckpointError, DiskError
 from minirag.files import write_text_atomically
 from minirag.text.bpe import build_bpe
 from minirag.text.tokenizer import Tokenizer
@@ -254,7 +254,10 @@ def convert_llama(path: Path, directory: Path, *, progress: bool = False) -> Non
     ------
     CheckpointError
         If the file is damaged or is not a Llama model.
+    DiskError
+        If writing fails.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with GGUFFile(path) as file:
@@ -274,6 +277,9 @@ def convert_llama(path: Path, directory: Path, *, progress: bool = False) -> Non
         )
         tensors = dict(converted)
     weights = directory / "model.safetensors"
-    save_file(tensors, weights, metadata={"format": "pt"})
+    try:
+        save_file(tensors, weights, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise DiskError(f"could not write {weights}: {error}. Is the disk full?") from error
     # safetensors lets nobody else read the file; a cache may be shared by a class.
     weights.chmod((directory / "config.json").stat().st_mode)

@@ -185,7 +185,12 @@ def _remembered_fingerprint(files: list[Path]) -> str:
     entry = known.get(key)
     if isinstance(entry, dict) and entry.get("stamp") == stamp:
         return str(entry.get("fingerprint"))
-    fingerprint = _fingerprint((file.name, sha256_of(file)) for file in files)
+    try:
+        fingerprint = _fingerprint((file.name, sha256_of(file)) for file in files)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} can't be read: {error.strerror}. Is it yours to read?"
+        ) from error
     known.pop(key, None)
     recent = dict(list(known.items())[1 - _MAX_FINGERPRINTS :])
     recent[key] = {"stamp": stamp, "fingerprint": fingerprint}
@@ -317,5 +322,9 @@ def _converted(gguf: Path, staging: Path, progress: bool) -> Path:
     directory = staging / "converted"
     shutil.rmtree(directory, ignore_errors=True)  # half of it, from a try that was killed
     directory.mkdir()
-    convert_llama(gguf, directory, progress=progress)
+    try:
+        convert_llama(gguf, directory, progress=progress)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)  # the disk may be full
+        raise
     return directory
