@@ -471,7 +471,7 @@ def local_model(directory: Path) -> Path:
 
 
 def test_a_directory_has_the_fingerprint_of_what_it_holds(
-    tiny: Model, place: Path, monkeypatch: Any
+    tiny: Model, fake_hub: FakeHub, place: Path, monkeypatch: Any
 ) -> None:
     fetched = locate("tiny", download=True, progress=False)
     directory = local_model(place / "own")
@@ -517,12 +517,14 @@ def test_an_unreadable_directory_is_a_sentence(place: Path, monkeypatch: Any) ->
         locate(local_model(place / "own"))
 
 
-def test_a_directory_wins_over_a_name(tiny: Model, place: Path, monkeypatch: Any) -> None:
+def test_a_directory_wins_over_a_name(
+    tiny: Model, fake_hub: FakeHub, place: Path, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(place)
     local_model(place / "tiny")
     assert locate("tiny").source == "the directory tiny"
     (place / "tiny" / "config.json").unlink()  # not a model any more: the name counts
-    assert locate("tiny", download=True, progress=False).source == "the package tinymodel==1.0"
+    assert locate("tiny", download=True, progress=False).source.startswith(fake_hub.url)
 
 
 @pytest.mark.parametrize("wanted", ["nothing-known", "./nowhere", "org/unknown", ""])
@@ -595,7 +597,7 @@ def test_command_prints_what_was_fetched(with_stand_in: Any, capsys: Any) -> Non
     assert locate("tiny").fingerprint in out
 
 
-def test_command_prints_one_json_object(tiny: Model, capsys: Any) -> None:
+def test_command_prints_one_json_object(tiny: Model, fake_hub: FakeHub, capsys: Any) -> None:
     args = parsed("--json", "org/tiny")
     assert args.run(args) == 0
     printed = capsys.readouterr()
@@ -605,7 +607,7 @@ def test_command_prints_one_json_object(tiny: Model, capsys: Any) -> None:
             {
                 "asked": "org/tiny",
                 "name": "tiny",
-                "source": "the package tinymodel==1.0",
+                "source": f"{fake_hub.url}/org/tiny at revision c0ffeec0",
                 "bytes": sum(path.stat().st_size for path in found.directory.rglob("*.*")),
                 "fingerprint": found.fingerprint,
                 "directory": str(found.directory),
