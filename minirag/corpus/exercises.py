@@ -7,12 +7,14 @@ not answered at all, because the passages do not state that attribute or do not 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from minirag.corpus import general, nonce, passages
 from minirag.corpus.dice import Dice
-from minirag.corpus.general import ENTRY_KINDS, KINDS, Entity
+from minirag.corpus.facts import Domain, Entity
+from minirag.corpus.general import GENERAL, KINDS
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.phrasings import Phrasings, load
 from minirag.corpus.questions import Question, ReadingExercise, choose_questions
@@ -91,6 +93,41 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
     kind = dice.pick(KINDS_OF_TEXT)
     groups = [_entities(dice, kind, mix) for _ in range(n_passages)]
     texts = [_passage(dice, group, phrasings, held_out=mix.held_out) for group in groups]
+    return ask_about(
+        dice,
+        GENERAL,
+        phrasings,
+        texts,
+        groups,
+        n_questions=dice.between(*mix.questions),
+        unanswerable=mix.unanswerable,
+        held_out=mix.held_out,
+    )
+
+
+def ask_about(
+    dice: Dice,
+    domain: Domain,
+    phrasings: Phrasings,
+    texts: Sequence[str],
+    groups: Sequence[Sequence[Entity]],
+    *,
+    n_questions: int,
+    unanswerable: float,
+    held_out: bool = False,
+    kind: str = "reading",
+    absent: Sequence[Entity] = (),
+) -> ReadingExercise:
+    """Ask questions about passages, given which entities with which facts each of them states.
+
+    Parameters
+    ----------
+    texts, groups : sequences of the same length
+        The passages, and the entities that each states (only the facts that may be asked for).
+    absent : sequence of Entity
+        Entities of which no passage speaks, to ask for in vain; if empty, a name is invented.
+    """
+    language = phrasings.language
     stated = [
         (entity, key, index)
         for index, group in enumerate(groups)
@@ -99,7 +136,7 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
     ]
 
     def ask(entity: Entity, key: str) -> str:
-        template = phrasings.attributes[key].question(dice, held_out=mix.held_out)
+        template = phrasings.attributes[key].question(dice, held_out=held_out)
         return template.fill({"name": getattr(entity.name, language)})
 
     def answerable() -> list[Question]:
@@ -108,20 +145,23 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
             for entity, key, index in dice.shuffled(stated)
         ]
 
-    def unanswerable() -> Question:
+    def without_answer() -> Question:
         entity, key, _ = dice.pick(stated)
         known = general.well_known_facts(entity.name.en.text) or entity.facts
-        missing = [other for other in KINDS[kind] if other not in known]
+        missing = [other for other in domain.kinds[entity.kind] if other not in known]
         if missing and dice.chance(0.5):
             key = dice.pick(missing)
+        elif absent:
+            entity = dice.pick(absent)
+            key = dice.pick(tuple(entity.facts))
         else:
-            entity = Entity(kind, general.new_name(dice, kind), {}, entity.short)
+            entity = Entity(entity.kind, domain.new_name(dice, entity.kind), {}, entity.short)
         return Question(ask(entity, key), None, None, key)
 
     questions = choose_questions(
-        dice, texts, answerable(), unanswerable, dice.between(*mix.questions), mix.unanswerable
+        dice, texts, answerable(), without_answer, n_questions, unanswerable
     )
-    return ReadingExercise(tuple(texts), questions, language, "reading")
+    return ReadingExercise(tuple(texts), questions, language, kind)
 
 
 def _entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:
@@ -129,11 +169,11 @@ def _entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:
     n_facts = dice.between(*mix.facts)
     if kind == "traveller":
         n = min(n_facts, dice.between(1, 3))
-        return [general.new_entity(dice, kind, n_facts // n + (i < n_facts % n)) for i in range(n)]
+        return [GENERAL.new_entity(dice, kind, n_facts // n + (i < n_facts % n)) for i in range(n)]
     if dice.chance(mix.well_known):
         entity = dice.pick([e for e in general.well_known() if e.kind == kind])
         return [_with_facts(entity, dice.sample(tuple(entity.facts), n_facts))]
-    return [general.new_entity(dice, kind, n_facts)]
+    return [GENERAL.new_entity(dice, kind, n_facts)]
 
 
 def _with_facts(entity: Entity, keys: Sequence[str]) -> Entity:
@@ -150,6 +190,9 @@ def _passage(dice: Dice, group: Sequence[Entity], phrasings: Phrasings, *, held_
         return passages.letter(dice, group, phrasings, held_out=held_out)
     if form < 0.3:
         return passages.story(dice, group, phrasings, held_out=held_out)
+    if form < 0.4:
+        day = datetime.date(1950 + dice.below(100), 1 + dice.below(12), 1 + dice.below(28))
+        return passages.document(dice, group[0], phrasings, day, held_out=held_out)
     return passages.entry(dice, group[0], phrasings, held_out=held_out)
 
 
@@ -174,7 +217,7 @@ def plain_text(dice: Dice, language: str, *, held_out: bool = False) -> ReadingE
     phrasings = load("general", language)
     form = dice.unit()
     if form < 0.25:
-        travellers = [general.new_entity(dice, "traveller", dice.between(2, 4)) for _ in "ab"]
+        travellers = [GENERAL.new_entity(dice, "traveller", dice.between(2, 4)) for _ in "ab"]
         known = dice.pick(general.well_known())
         travellers.append(_with_facts(known, dice.sample(tuple(known.facts), 2)))
         text = passages.story(dice, travellers, phrasings, held_out=held_out)
@@ -182,7 +225,7 @@ def plain_text(dice: Dice, language: str, *, held_out: bool = False) -> ReadingE
         if form < 0.75:
             entity = dice.pick(general.well_known())
         else:
-            entity = general.new_entity(dice, dice.pick(ENTRY_KINDS), 5)
+            entity = GENERAL.new_entity(dice, dice.pick(GENERAL.entry_kinds), 5)
         form = dice.unit()
         if form < 0.25:
             text = passages.letter(dice, [entity], phrasings, held_out=held_out)

@@ -1,31 +1,22 @@
 """The general world: an invented country, its kinds of entity and their attributes.
 
-Entities and facts come first, text second: an :class:`Entity` holds what is true of it, in both
-languages; :mod:`minirag.corpus.passages` turns it into text.
+Some of its entities are well known: they are the same in every world and recur in all general text,
+so that a model learns them by heart.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from minirag.corpus import names, values
 from minirag.corpus.dice import Dice
+from minirag.corpus.facts import PEOPLE, Domain, Entity
 from minirag.corpus.grammar import Bilingual, Phrase
 from minirag.corpus.phrasings import load
 from minirag.corpus.values import Maker
 
 COUNTRY = Bilingual(Phrase("Lumeria", "f"), Phrase("Lumeria", "f"))
-
-
-class Entity(NamedTuple):
-    """Something of which facts are known."""
-
-    kind: str
-    name: Bilingual  # how it is mentioned: "the river Tor", "el río Tor"
-    facts: Mapping[str, Bilingual]  # attribute -> value
-    short: Bilingual  # a later mention: "the river", "el río"; of a person the family name
 
 
 def of_kind(kind: str) -> Maker:
@@ -129,16 +120,14 @@ KINDS: dict[str, dict[str, Maker]] = {
         "promised": values.day_of_year,
     },
 }  # fmt: skip
-ENTRY_KINDS = tuple(kind for kind in KINDS if kind != "traveller")
 
 
 def new_name(dice: Dice, kind: str) -> Bilingual:
     """Draw a name for an entity of a kind, as it is mentioned in each language."""
     gender = None
-    if kind in ("person", "traveller"):
+    if kind in PEOPLE:
         gender = "mf"[dice.below(2)]
-        core = names.person(dice, gender)
-        return values.same(core, gender)
+        return values.same(names.person(dice, gender), gender)
     if kind == "company":
         core = names.brand(dice)
     elif kind == "machine":
@@ -148,26 +137,17 @@ def new_name(dice: Dice, kind: str) -> Bilingual:
         core = names.noun(dice, gender)
     else:
         core = names.place(dice)
-    english, spanish = load("general", "en").kinds[kind], load("general", "es").kinds[kind]
-    title = dice.below(len(english.titles)) if english.titles else 0
-    return Bilingual(english.mention(core, title), spanish.mention(core, title, gender))
+    titles = len(load("general", "en").kinds[kind].titles)
+    return GENERAL.mention(kind, core, title=dice.below(titles) if titles else 0, gender=gender)
 
 
-def short_mention(kind: str, name: Bilingual) -> Bilingual:
-    """How an entity is called when it has been named: by its kind; a person by the family name."""
-    if kind in ("person", "traveller"):
-        return values.same(name.en.text.rpartition(" ")[2], name.es.gender)
-    return Bilingual(load("general", "en").kinds[kind].noun, load("general", "es").kinds[kind].noun)
-
-
-def new_entity(dice: Dice, kind: str, n_facts: int | None = None) -> Entity:
-    """Draw an entity with ``n_facts`` of its kind's attributes (all of them if None)."""
-    makers = KINDS[kind]
-    chosen = dice.sample(tuple(makers), len(makers) if n_facts is None else n_facts)
-    name = new_name(dice, kind)
-    gender = name.es.gender
-    facts = {attribute: makers[attribute](dice, gender) for attribute in chosen}
-    return Entity(kind, name, facts, short_mention(kind, name))
+GENERAL = Domain(
+    "general",
+    KINDS,
+    new_name,
+    closed=frozenset({"profession", "colour", "bloom"}),
+    entry_kinds=tuple(kind for kind in KINDS if kind != "traveller"),
+)
 
 
 @functools.cache
@@ -178,7 +158,9 @@ def well_known() -> tuple[Entity, ...]:
     about them without a passage is its general knowledge.
     """
     dice = Dice("the well-known entities of", COUNTRY.en.text)
-    return tuple(new_entity(dice, kind, 5) for _ in range(3) for kind in ENTRY_KINDS)
+    return tuple(
+        GENERAL.new_entity(dice, kind, 5) for _ in range(3) for kind in GENERAL.entry_kinds
+    )
 
 
 @functools.cache

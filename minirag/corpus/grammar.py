@@ -118,7 +118,7 @@ def _spanish_un(p: Phrase) -> str:
     return ("una " if p.gender == "f" else "un ") + p.text
 
 
-def _by_gender(form: str) -> Callable[[Phrase], str]:
+def _by_gender(form: str) -> Callable[..., str]:
     choices = form.split("/")
     table = {"m": choices[0], "f": choices[1], "n": choices[-1] if len(choices) > 2 else choices[0]}
     return lambda p: table[p.gender]
@@ -201,6 +201,22 @@ def compile_template(source: str, language: str) -> Template:
     if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
         raise DataError(f"the template {source!r} has a brace that is not closed or not opened.")
     return Template(tuple(parts), language == "es", source)
+
+
+def bind(source: str, slot: str, phrase: Phrase, language: str) -> str:
+    """Fill one slot of a template's source and leave the others open.
+
+    ``bind("The {attr} of {name}", "attr", Phrase("dose"), "en")`` is "The dose of {name}".
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        form, _, name = match[1].rpartition(" ")
+        if name != slot:
+            return match[0]
+        function = _by_gender(form) if "/" in form else _FORMS[language][form]
+        return function(phrase)
+
+    return _SLOT.sub(replace, source)
 
 
 # ------------------------------------------------------------------ numbers, dates, lists of words

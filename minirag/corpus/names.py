@@ -6,6 +6,10 @@ full name one of 10**13. Two worlds of different seeds practically never share o
 
 from __future__ import annotations
 
+import functools
+import re
+from pathlib import Path
+
 from minirag.corpus.dice import Dice
 
 _ONSETS = "b c d f g l m n p r s t v z k br cr dr fr gr pr tr bl cl fl gl pl j".split(" ")
@@ -37,9 +41,29 @@ _LETTERS = "ABCDEFGHJKLMNPRSTVXZ"
 _SHORT_ENDS = ["m", "p", "k", "rn", "sk", "lt", "ft", "nd", "t", "b", "d", "g", "rk", "mp", "x"]
 
 
+@functools.cache
+def _beginnings_of_real_words() -> frozenset[str]:
+    """Every beginning of every word in the phrasings: what a made-up word must not be.
+
+    A made-up word that no real one begins with can take any ending ("merp", "merped", "merpos")
+    and still be nobody's word: none of a domain's vocabulary enters the general world by chance.
+    """
+    words: set[str] = set()
+    for path in sorted((Path(__file__).parent / "phrasings").glob("*.json")):
+        words.update(re.findall(r"[^\W\d_]+", path.read_text("utf-8").lower()))
+    return frozenset(word[:n] for word in words for n in range(2, len(word) + 1))
+
+
+_HARSH = re.compile(r"([bcdfgkmnpstvz])\1|[^aeiou](?:[lnrx]|sk)$")  # "donunr", "tommar"
+
+
 def _word(dice: Dice, syllables: int, endings: list[str]) -> str:
-    middle = "".join([dice.pick(_SYLLABLES) for _ in range(syllables - 1)])
-    return dice.pick(_INITIAL) + middle + dice.pick(endings)
+    real = _beginnings_of_real_words()
+    while True:
+        middle = "".join([dice.pick(_SYLLABLES) for _ in range(syllables - 1)])
+        word = dice.pick(_INITIAL) + middle + dice.pick(endings)
+        if word not in real and not _HARSH.search(word):
+            return word
 
 
 def given_name(dice: Dice, gender: str) -> str:
@@ -71,19 +95,20 @@ def brand(dice: Dice) -> str:
     return f"{word}{'-' if shape < 0.85 else ' & '}{surname(dice)}"
 
 
-def noun(dice: Dice, gender: str | None = None) -> str:
-    """A made-up common noun in lower case; feminine ones end in -a and do not begin with a."""
-    word = _word(dice, 2, _NOUN)
-    if gender is None:
-        return word
-    if gender == "f":
-        return (word.rstrip("aeio") + "a") if word[0] != "a" else "t" + word.rstrip("aeio") + "a"
-    return word + "no" if word.endswith("a") else word
+def noun(dice: Dice, gender: str | None = None, *, short: bool = False) -> str:
+    """Draw a made-up common noun in lower case, "torvin", or a short one, "plim".
 
-
-def gender_of(word: str) -> str:
-    """The Spanish gender of a made-up noun: feminine in -a, otherwise masculine."""
-    return "f" if word.endswith("a") else "m"
+    With a Spanish gender, feminine ones end in -a (and do not begin with a stressed a, which would
+    want "el"), masculine ones do not end in -a.
+    """
+    while True:
+        word = short_word(dice) if short else _word(dice, 2, _NOUN)
+        if gender == "f":
+            word = word.rstrip("aeio") + "a"
+        elif gender == "m" and word.endswith("a"):
+            word = word[:-1] + "o"
+        if word not in _beginnings_of_real_words() and not (gender == "f" and word[0] == "a"):
+            return word
 
 
 def code(dice: Dice) -> str:
@@ -93,6 +118,10 @@ def code(dice: Dice) -> str:
 
 
 def short_word(dice: Dice) -> str:
-    """A short made-up word such as "plim" or "dorvisk", for nonce attributes and verbs."""
-    start = dice.pick(_OPEN) if dice.chance(0.5) else dice.pick(_INITIAL) + dice.pick(_OPEN)
-    return start + dice.pick(_SHORT_ENDS)
+    """Draw a short made-up word such as "plim" or "dorvisk", for nonce attributes and verbs."""
+    real = _beginnings_of_real_words()
+    while True:
+        start = dice.pick(_OPEN) if dice.chance(0.5) else dice.pick(_INITIAL) + dice.pick(_OPEN)
+        word = start + dice.pick(_SHORT_ENDS)
+        if word not in real:
+            return word

@@ -100,12 +100,11 @@ def _words(language: str) -> _Words:
 
 
 def _nonce_noun(dice: Dice, language: str, *, long: bool = False) -> Phrase:
-    text = names.noun(dice) if long or dice.chance(0.3) else names.short_word(dice)
+    short = not long and dice.chance(0.7)
     if language == "en":
-        return Phrase(text)
-    if dice.chance(0.5) and text[0] not in "a":
-        return Phrase(text.rstrip("aeio") + "a", "f")
-    return Phrase(text + "o" if text.endswith("a") else text, "m")
+        return Phrase(names.noun(dice, short=short))
+    gender = "mf"[dice.below(2)]
+    return Phrase(names.noun(dice, gender, short=short), gender)
 
 
 def _attribute_noun(dice: Dice, words: _Words) -> Phrase:

@@ -7,11 +7,13 @@ may be called by a pronoun, by its kind ("the river") or by a family name afterw
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from minirag.corpus.dice import Dice
-from minirag.corpus.general import COUNTRY, Entity
-from minirag.corpus.grammar import Phrase, Verb, and_then, capitalised, contract
+from minirag.corpus.facts import Entity
+from minirag.corpus.general import COUNTRY
+from minirag.corpus.grammar import Phrase, Verb, and_then, capitalised, contract, date
 from minirag.corpus.phrasings import Phrasings, Statement
 from minirag.corpus.values import person, place
 
@@ -76,12 +78,19 @@ def _subject(name: Phrase | Verb, language: str, *, capital: bool = True) -> str
     return capitalised(text) if capital else text
 
 
-def entry(dice: Dice, entity: Entity, phrasings: Phrasings, *, held_out: bool = False) -> str:
-    """Write an encyclopaedia entry about one entity."""
+def entry(
+    dice: Dice,
+    entity: Entity,
+    phrasings: Phrasings,
+    *,
+    held_out: bool = False,
+    heading: bool | None = None,
+) -> str:
+    """Write an encyclopaedia entry about one entity (``heading`` None: now and then with one)."""
     language = phrasings.language
     name: Phrase = getattr(entity.name, language)
     slots: Slots = {"name": name, "country": getattr(COUNTRY, language)}
-    heading = dice.chance(0.12)
+    heading = dice.chance(0.12) if heading is None else heading
     intro = dice.chance(0.45)
     parts = []
     if intro:
@@ -152,6 +161,18 @@ def facts_list(dice: Dice, entity: Entity, phrasings: Phrasings) -> str:
         value: Phrase = getattr(entity.facts[key], language)
         pairs.append((phrasings.attributes[key].label_for(value), value.text))
     return layout(dice, title, pairs)
+
+
+def document(
+    dice: Dice, entity: Entity, phrasings: Phrasings, day: datetime.date, *, held_out: bool = False
+) -> str:
+    """Write a dated document of a domain: the line with its date, then an entry or a list."""
+    language = phrasings.language
+    when = Phrase(date(day.day, day.month, day.year, language))
+    version = dice.pick(phrasings.texts["versions"]).fill({"date": when})
+    if dice.chance(0.15) and not held_out:
+        return f"{version}\n{facts_list(dice, entity, phrasings)}"
+    return f"{version} {entry(dice, entity, phrasings, held_out=held_out, heading=False)}"
 
 
 def letter(

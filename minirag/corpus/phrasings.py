@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minirag.corpus.dice import Dice
-from minirag.corpus.grammar import Phrase, Template, compile_template
+from minirag.corpus.grammar import Phrase, Template, bind, compile_template
 from minirag.errors import DataError
 
 DIRECTORY = Path(__file__).parent / "phrasings"
@@ -47,6 +47,7 @@ class Attribute:
     """How one attribute is called, stated and asked for in one language."""
 
     label: str  # how a list calls it ("alcalde/alcaldesa" by the value's gender); may be ""
+    noun: Phrase  # the same as a noun phrase, with its Spanish gender
     statements: tuple[Statement, ...]
     questions: tuple[Template, ...]
     reverse: tuple[Template, ...] = ()  # questions that give the value and ask for the subject
@@ -100,7 +101,7 @@ class Phrasings:
 
 def _statement(source: str, language: str) -> Statement:
     pronoun = predicate = None
-    if source.startswith("{name} "):
+    if source.startswith("{name} ") and source[len("{name} ")].isalpha():
         rest = source[len("{name} ") :]
         pronoun = rest if language == "es" else "{he/she/it name} " + rest
         predicate = rest.rstrip(".")
@@ -111,6 +112,14 @@ def _statement(source: str, language: str) -> Statement:
         compile_template(pronoun, language) if pronoun else None,
         compile_template(predicate, language) if predicate else None,
     )
+
+
+def _label(label: str) -> tuple[str, Phrase]:
+    """Take the article off a Spanish label that has one: it tells the gender."""
+    article, _, rest = label.partition(" ")
+    if article in ("el", "la"):
+        return rest, Phrase(rest, "f" if article == "la" else "m")
+    return label, Phrase(label)
 
 
 def _templates(sources: list[str], language: str) -> tuple[Template, ...]:
@@ -160,7 +169,7 @@ def load(domain: str, language: str) -> Phrasings:
     }
     attributes = {
         key: Attribute(
-            entry.get("label", ""),
+            *_label(entry.get("label", "")),
             tuple(_statement(source, language) for source in entry["statements"]),
             _templates(entry["questions"], language),
             _templates(entry.get("reverse", []), language),
@@ -169,3 +178,27 @@ def load(domain: str, language: str) -> Phrasings:
     }
     texts = {key: _templates(sources, language) for key, sources in _flatten(raw).items()}
     return Phrasings(language, kinds, attributes, texts, raw)
+
+
+@functools.cache
+def load_plain(domain: str, language: str) -> Phrasings:
+    """Read a domain's phrasings, its facts put into the plain frames of the nonce exercises.
+
+    "The paediatric dose of X is 40 mg" for every attribute alike: the domain's nouns are new to
+    a base model, the wording around them is not. Halfway between the general world and the domain.
+    """
+    own, frames = load(domain, language), load("nonce", language).raw["attributes"]["noun"]
+
+    def bound(sources: list[str], noun: Phrase) -> list[str]:
+        return [bind(source, "attr", noun, language) for source in sources]
+
+    attributes = {
+        key: Attribute(
+            attribute.label,
+            attribute.noun,
+            tuple(_statement(s, language) for s in bound(frames["statements"], attribute.noun)),
+            _templates(bound(frames["questions"], attribute.noun), language),
+        )
+        for key, attribute in own.attributes.items()
+    }
+    return replace(own, attributes=attributes)
