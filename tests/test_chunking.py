@@ -124,6 +124,10 @@ def test_overlap_begins_at_a_sentence_else_at_a_word_and_is_never_larger():
     assert cut(text, 0) == ["a b c d e. f g h.", "i j k l m n"]
     assert cut(text, 4) == ["a b c d e. f g h.", "f g h. i j k l m n"]
     assert cut(text, 3) == ["a b c d e. f g h.", "g h. i j k l m n"]
+    assert cut("a b c d e。-f g. h i j k l m n", 3) == ["a b c d e。-f g.", "g. h i j k l m n"]
+    # Half of a passage at most is repeated: here the last three tokens would be the whole of it.
+    assert cut("an-endlessly-long-start. b c d e f g h", 5)[1] == "long-start. b c d e f g"
+    assert cut("anendlesslylongstart. b c d e f g h i j", 5)[1] == ". b c d e f g h i j"
     for overlap in range(6):
         passages = chunk(
             Document("d.txt", "word " * 100), WordTokenizer(), size=12, overlap=overlap
@@ -195,6 +199,29 @@ def test_what_can_not_fit_is_counted():
     assert [p.text for p in passages] == ["a", "b", "c", "d"]
     assert report.count("truncated") == 4
     assert str(report.notes[0]) == "d.txt#0-1 has 50 tokens; an encoder reads the first 20"
+
+
+def test_space_behind_the_last_token_costs_nothing():
+    # The eighth token is the full stop; byte-level tokens take the space before them.
+    document = Document("d.txt", "aaaaa b. ccc")
+    assert [p.text for p in chunk(document, byte_level(), size=8)] == ["aaaaa b.", "ccc"]
+
+
+def test_characters_of_many_tokens_do_not_stop_the_cutting():
+    # Six tokens of room, three of overlap, and a character of four tokens at the border.
+    passages = chunk(Document("d.txt", "abcdef😀😀", "t"), byte_level(), size=8, overlap=4)
+    assert [p.text for p in passages] == ["abcdef", "😀", "😀"]
+
+    class ThreeEach(WordTokenizer):
+        def offsets(self, text):
+            spans = [(i, i + 1) for i in range(len(text)) for _ in range(3)]
+            return [0] * len(spans), spans
+
+        def encode_batch(self, texts):  # too long, however short: the room shrinks to one token
+            return [[0] * 50 for _ in texts]
+
+    passages = chunk(Document("d.txt", "abcd"), ThreeEach(), size=20)
+    assert [p.text for p in passages] == ["a", "b", "c", "d"]
 
 
 def test_one_endless_word_is_cut_by_its_characters():

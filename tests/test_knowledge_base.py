@@ -1,7 +1,6 @@
 """The knowledge base against a dictionary and brute force; kills and damage never lose it."""
 
 import copy
-import json
 import subprocess
 import sys
 import threading
@@ -226,6 +225,14 @@ def test_a_folder_is_encoded_where_it_changed_and_nowhere_else(tmp_path):
     assert len(base) == 3
 
 
+def test_a_source_that_becomes_markdown_is_cut_anew():
+    text = "# One\n\nText.\n\n# Two\n\nText."
+    base = base_of(Document("guide", text, source="guide.txt"))
+    assert [p.heading for p in base.passages] == [""]
+    assert base.upsert([Document("guide", text, source="guide.md")]).changed == 1
+    assert [p.heading for p in base.passages] == ["One", "Two"]
+
+
 def test_a_refused_update_changes_nothing():
     base = base_of(ROWS)
     before = base.dense()
@@ -400,7 +407,8 @@ def array_writer(*rows, dtype=np.int64):
     return lambda path: np.save(path, np.array(rows, dtype))
 
 
-LINE = {"id": "a", "text": "some text", "title": "", "source": ""}
+LINE = b'{"id": "a", "text": "some text", "title": "", "source": ""}'
+OTHER = LINE.replace(b'"a"', b'"b"')
 
 
 @pytest.mark.parametrize(
@@ -410,13 +418,15 @@ LINE = {"id": "a", "text": "some text", "title": "", "source": ""}
         ("documents.jsonl", bytes_writer(b"[" * 100_000), "documents"),
         ("documents.jsonl", bytes_writer(b'{"id": "a"}'), "no document"),
         ("documents.jsonl", bytes_writer(b""), "missing or doubled"),
+        ("documents.jsonl", bytes_writer(LINE + b"\n" + LINE), "missing or doubled"),
         ("headings.jsonl", bytes_writer(b"7"), "a heading is no text"),
         ("headings.jsonl", bytes_writer(b""), "no document or heading"),
         ("passages.npy", array_writer([0, 0, 10, 0]), "outside its document"),
         ("passages.npy", array_writer([0, -1, 4, 0]), "outside its document"),
         ("passages.npy", array_writer([0, 4, 4, 0]), "outside its document"),
-        ("passages.npy", array_writer([1, 0, 4, 0]), "no document or heading"),
+        ("passages.npy", array_writer([2, 0, 4, 0]), "no document or heading"),
         ("passages.npy", array_writer([-1, 0, 4, 0]), "no document or heading"),
+        ("passages.npy", array_writer([0, 0, 4, -1]), "no document or heading"),
         ("passages.npy", array_writer([0, 0, 4, 0], [0, 0, 4, 0]), "shape"),
         ("passages.npy", array_writer([0, 0, 4, 0], dtype=object), "array"),
         ("vectors.npy", array_writer([np.nan] * 16, dtype=np.float32), "vectors"),
@@ -428,17 +438,17 @@ def test_files_that_contradict_each_other_are_refused_whatever_their_checksums(
     tmp_path, name, writer, message
 ):
     base_of(BREAD).save(tmp_path)
-    meta, _ = files.load_set(tmp_path, KIND)
+    meta = {**files.load_set(tmp_path, KIND)[0], "n_documents": 2, "n_passages": 1}
     parts = {
-        "documents.jsonl": bytes_writer(json.dumps(LINE).encode()),
+        "documents.jsonl": bytes_writer(LINE + b"\n" + OTHER),
         "headings.jsonl": bytes_writer(b'""'),
         "passages.npy": array_writer([0, 0, 4, 0]),
         "vectors.npy": array_writer([0.25] * 16, dtype=np.float32),
     }
-    files.save_set(tmp_path, KIND, parts, {**meta, "n_passages": 1})
+    files.save_set(tmp_path, KIND, parts, meta)
     (passage,) = KnowledgeBase.load(tmp_path, HashEncoder()).passages
     assert passage.text == "some"
-    files.save_set(tmp_path, KIND, {**parts, name: writer}, {**meta, "n_passages": 1})
+    files.save_set(tmp_path, KIND, {**parts, name: writer}, meta)
     with pytest.raises(StoreError, match=message):
         KnowledgeBase.load(tmp_path, HashEncoder())
 

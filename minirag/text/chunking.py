@@ -256,9 +256,10 @@ def _overlap_start(text: str, start: int, cut: int, starts: Sequence[int], overl
     It repeats half of the passage before it at most.
     """
     n_before = bisect_left(starts, cut)
-    if not overlap or not n_before:
+    first = max(0, n_before - overlap, bisect_left(starts, (start + cut + 1) // 2))
+    if first >= n_before:
         return cut
-    earliest = max(starts[max(0, n_before - overlap)], (start + cut + 1) // 2)
+    earliest = starts[first]
     for boundary in (_SENTENCE, _WORD):
         for match in boundary.finditer(text, max(0, earliest - 2), cut):
             if earliest <= match.end() < cut:
