@@ -1,1 +1,1 @@
-"""The training loop, its schedules, and pretraining: everything that changes weights from nothing."""
+"""The training loop, its schedules, and pretraining: what makes weights from nothing."""

@@ -1,0 +1,99 @@
+"""``minirag pretrain``: a base model from nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+_DESCRIPTION = """\
+Pretrain the laboratory's base model from nothing: tokenizer, training, scores, model card.
+
+Without --minutes or --steps the run has the recipe's full length. The directory given with --out
+gets the model in the hub's layout, its scores and its curve; Ctrl-C or a kill loses at most the
+steps since the last checkpoint, and --resume goes on as if nothing had happened.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``pretrain`` to the command line."""
+    parser = subparsers.add_parser(
+        "pretrain",
+        help="train a base model from nothing",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="what to train: gpt-base")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="as many steps as this machine takes in M minutes, measured before the start",
+    )
+    length.add_argument("--steps", type=int, metavar="N", help="exactly N steps")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the model goes (default: runs/RECIPE)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of matrix products; auto takes bf16 where the machine has units for it",
+    )
+    parser.add_argument(
+        "--questions",
+        type=int,
+        default=400,
+        metavar="N",
+        help="questions in each test of the finished model; 0: no tests (default: 400)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, test, and print the scores."""
+    from minirag.training.machine import this_machine
+    from minirag.training.pretrain import (
+        CHECKPOINT,
+        Watching,
+        pretrain,
+        steps_in,
+        steps_of_run,
+    )
+    from minirag.training.recipes import recipe_named
+
+    recipe = recipe_named(args.recipe)
+    out = args.out or Path("runs") / recipe.name
+    machine = this_machine(args.precision)
+    if args.steps is not None:
+        recipe = recipe.with_steps(args.steps)
+    elif args.resume:
+        recipe = recipe.with_steps(steps_of_run(out / CHECKPOINT))
+    elif args.minutes is not None:
+        recipe = recipe.with_steps(steps_in(args.minutes, recipe, machine))
+    scores = pretrain(
+        recipe,
+        out,
+        seed=args.seed,
+        machine=machine,
+        resume=args.resume,
+        watching=Watching(
+            validate_every=0 if args.json else max(1, min(500, recipe.steps // 4)),
+            report_questions=args.questions,
+            bar=not args.json,
+        ),
+        command=f"minirag pretrain {recipe.name} --steps {recipe.steps} --seed {args.seed}",
+    )
+    if args.json:
+        body = {"out": str(out), "steps": recipe.steps, "scores": [s.as_json() for s in scores]}
+        print(json.dumps(body, indent=2, ensure_ascii=False))
+        return 0
+    for s in scores:
+        print(f"{s.name:32} {s.right}  (refused {s.refused.value:.3f}, n = {s.n})")
+    print(f"the model is in {out}", file=sys.stderr)
+    return 0

@@ -1,0 +1,185 @@
+"""The laboratory's exercises as batches of tokens.
+
+Exercises are drawn in pools. A pool is written in the readers' format, tokenised, sorted by length
+and cut into batches of about equally many tokens: sequences of like length share a batch, so that
+almost nothing is padding. A pool depends on the seed and its own number alone, so a run can be
+taken up again anywhere without storing a single exercise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minirag.corpus.dice import Dice
+from minirag.corpus.exercises import ExerciseMix, draw_exercise
+from minirag.corpus.questions import ReadingExercise
+from minirag.errors import TrainingError
+from minirag.text.reading_format import ANSWER, END, reading_example
+from minirag.text.tokenizer import Tokenizer
+
+NO_TARGET = -100  # a target that isn't one: padding
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences side by side, filled up on the right.
+
+    A causal model needs no mask for padding on the right: no real token ever looks that way.
+    """
+
+    ids: Tensor  # (B, T) int64: what the model reads
+    targets: Tensor  # (B, T) int64: the token that follows each; NO_TARGET at padding
+    in_answer: Tensor  # (B, T) bool: is the target part of an answer, its end included?
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(self.ids.to(device), self.targets.to(device), self.in_answer.to(device))
+
+
+def encode_exercises(
+    tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
+) -> list[NDArray[np.int64]]:
+    """Exercises in the readers' format, as token ids."""
+    texts = [
+        reading_example(exercise.passages, [(q.text, q.answer) for q in exercise.questions])
+        for exercise in exercises
+    ]
+    return [np.array(ids, np.int64) for ids in tokenizer.encode_batch(texts, special=False)]
+
+
+def answer_targets(ids: NDArray[np.int64], answer_id: int, end_id: int) -> NDArray[np.bool_]:
+    """Which targets belong to an answer: what follows ``<|answer|>``, up to its ``<|end|>``.
+
+    Parameters
+    ----------
+    ids : (T,) a whole sequence
+
+    Returns
+    -------
+    (T - 1,) bool
+        For the targets ``ids[1:]``.
+    """
+    place = np.arange(len(ids))
+    last_answer = np.maximum.accumulate(np.where(ids == answer_id, place, -1))
+    last_end = np.maximum.accumulate(np.where(ids == end_id, place, -1))
+    inside: NDArray[np.bool_] = last_answer > last_end  # an answer is open after this token
+    return inside[:-1]
+
+
+def make_batch(sequences: Sequence[NDArray[np.int64]], tokenizer: Tokenizer) -> Batch:
+    """Lay sequences side by side: each token is read, and predicts the next.
+
+    Raises
+    ------
+    TrainingError
+        If there are none, or one is too short to predict anything.
+    """
+    if not sequences or min(map(len, sequences)) < 2:
+        raise TrainingError("a batch needs sequences of at least two tokens: nothing to predict.")
+    answer_id, end_id = tokenizer.id_of(ANSWER), tokenizer.id_of(END)
+    if answer_id is None or end_id is None:
+        raise TrainingError(
+            f"the tokenizer lacks {ANSWER} or {END}: it is not a tokenizer of the readers' format."
+        )
+    B, T = len(sequences), max(map(len, sequences)) - 1
+    ids = np.full((B, T), tokenizer.pad_id or 0, np.int64)
+    targets = np.full((B, T), NO_TARGET, np.int64)
+    in_answer = np.zeros((B, T), np.bool_)
+    for row, sequence in enumerate(sequences):
+        n = len(sequence) - 1
+        ids[row, :n] = sequence[:-1]
+        targets[row, :n] = sequence[1:]
+        in_answer[row, :n] = answer_targets(sequence, answer_id, end_id)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(in_answer))
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stream of batches stands: the next batch is number ``batch`` of pool ``pool``."""
+
+    pool: int = 0
+    batch: int = 0
+    pool_began: int = 0  # step at which the pool began; it decides how hard its exercises are
+
+
+class ExerciseBatches:
+    """An endless stream of batches that can be taken up again at any position.
+
+    Parameters
+    ----------
+    mix_at : function step -> ExerciseMix
+        The curriculum: what exercises look like in a pool that begins at that step.
+    tokens_per_batch : int
+        Padding included; a sequence longer than that makes a batch of its own.
+    max_length : int
+        Longer sequences are left out: the model can't read them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        mix_at: Callable[[int], ExerciseMix],
+        *,
+        seed: int,
+        tokens_per_batch: int,
+        max_length: int,
+        pool_size: int = 768,
+        position: Position | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.mix_at = mix_at
+        self.seed = seed
+        self.tokens_per_batch = tokens_per_batch
+        self.max_length = max_length
+        self.pool_size = pool_size
+        self.position = position or Position()
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            pool = self._pool()
+            while self.position.batch < len(pool):
+                batch = make_batch(pool[self.position.batch], self.tokenizer)
+                # Move on before the batch is used: what is saved after its step is the next one.
+                self.position = dataclasses.replace(self.position, batch=self.position.batch + 1)
+                yield batch
+            began = self.position.pool_began + len(pool)
+            self.position = Position(self.position.pool + 1, 0, began)
+
+    def _pool(self) -> list[list[NDArray[np.int64]]]:
+        """All batches of the present pool, in random order."""
+        dice = Dice(self.seed, "pool", self.position.pool)
+        mix = self.mix_at(self.position.pool_began)
+        exercises = [draw_exercise(dice, mix) for _ in range(self.pool_size)]
+        sequences = [
+            ids
+            for ids in encode_exercises(self.tokenizer, exercises)
+            if len(ids) <= self.max_length
+        ]
+        if not sequences:
+            raise TrainingError(
+                f"no exercise fits into {self.max_length} tokens: the model's context is too short."
+            )
+        return dice.shuffled(cut_into_batches(sequences, self.tokens_per_batch))
+
+
+def cut_into_batches(
+    sequences: Sequence[NDArray[np.int64]], tokens_per_batch: int
+) -> list[list[NDArray[np.int64]]]:
+    """Group sequences of like length, so that each group times its longest fits the budget."""
+    groups: list[list[NDArray[np.int64]]] = []
+    group: list[NDArray[np.int64]] = []
+    for ids in sorted(sequences, key=len):
+        if group and (len(group) + 1) * len(ids) > tokens_per_batch:
+            groups.append(group)
+            group = []
+        group.append(ids)
+    if group:
+        groups.append(group)
+    return groups

@@ -1,0 +1,77 @@
+"""The course of a run, for programs (JSON, always) and for people (PNG, where matplotlib is)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minirag.files import write_atomically, write_text_atomically
+
+
+@dataclass
+class History:
+    """What was measured on the way."""
+
+    losses: list[float] = field(default_factory=list)  # of every step
+    marks: list[dict[str, Any]] = field(default_factory=list)  # now and then: step, tokens, seconds
+    validations: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, scores by name
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> History:
+        """Take up what :meth:`as_json` gave."""
+        return cls(**values)
+
+    def averaged(self, window: int) -> list[tuple[int, float]]:
+        """The loss as (last step, mean) of each ``window`` steps in a row."""
+        return [
+            (start + window, sum(self.losses[start : start + window]) / window)
+            for start in range(0, len(self.losses) - window + 1, window)
+        ]
+
+
+def save_curve(history: History, directory: Path) -> list[Path]:
+    """Write ``curve.json``, and ``curve.png`` if matplotlib is installed; returns what was written.
+
+    The file holds the loss averaged over windows that leave at most about 400 points.
+    """
+    window = max(1, len(history.losses) // 400)
+    points = [[step, round(loss, 4)] for step, loss in history.averaged(window)]
+    body = {
+        "window": window,
+        "first_losses": history.losses[:50],  # in full: equal on the same machine and seed
+        "loss": points,
+        "marks": history.marks,
+        "validations": history.validations,
+    }
+    path = directory / "curve.json"
+    write_text_atomically(path, json.dumps(body, indent=1) + "\n")
+    picture = _picture(body, directory / "curve.png")
+    return [path] if picture is None else [path, picture]
+
+
+def _picture(body: dict[str, Any], path: Path) -> Path | None:
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window, no global state
+    except ImportError:
+        return None
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    top.plot([p[0] for p in body["loss"]], [p[1] for p in body["loss"]], lw=1)
+    top.set_ylabel("training loss")
+    names = sorted({name for entry in body["validations"] for name in entry["scores"]})
+    for name in names:
+        entries = [e for e in body["validations"] if name in e["scores"]]
+        bottom.plot([e["step"] for e in entries], [e["scores"][name] for e in entries], label=name)
+    if names:
+        bottom.legend(fontsize=7)
+    bottom.set_ylabel("exact match")
+    bottom.set_ylim(0, 1.02)
+    bottom.set_xlabel("step")
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=90))
+    return path

@@ -1,0 +1,156 @@
+"""How well a model reads: exact match on worlds that no training saw, with intervals.
+
+Every set comes from :mod:`minirag.corpus.exercises`' evaluation worlds: entities that were never
+drawn in training, and (unless said otherwise) phrasings and question wordings held out from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from minirag.corpus.exercises import closed_book_set, reading_set, unanswerable_set
+from minirag.corpus.questions import ReadingExercise
+from minirag.metrics import Interval, exact_match, wilson_interval
+from minirag.text.reading_format import read_answer, reading_prompt
+from minirag.text.tokenizer import Tokenizer
+from minirag.transformer.generation import Sampling, generate
+from minirag.transformer.models import Decoder
+
+_ANSWERS = Sampling(max_new_tokens=48)  # greedy; the longest answers have about 40 tokens
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, what the model was given, what it should have said and what it said."""
+
+    exercise: ReadingExercise  # with exactly one question
+    answer: str | None  # None: the model says that the passages don't say
+
+    @property
+    def right(self) -> bool:
+        """Exact match (normalised), or a refusal where there is nothing to find."""
+        gold = self.exercise.questions[0].answer
+        if gold is None or self.answer is None:
+            return gold is self.answer
+        spanish = self.exercise.language == "es"
+        return exact_match(self.answer, [gold], "es" if spanish else "en") == 1.0
+
+
+def answer_exercises(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    exercises: Iterable[ReadingExercise],
+    batch_tokens: int = 16_384,
+) -> list[Answered]:
+    """The model's greedy answer to the first question of each exercise, in the given order."""
+    exercises = list(exercises)
+    prompts = tokenizer.encode_batch(
+        [reading_prompt(e.passages, e.questions[0].text) for e in exercises], special=False
+    )
+    model.eval()
+    answers: dict[int, str | None] = {}
+    for rows in _by_length(prompts, batch_tokens):
+        for row, generation in zip(
+            rows, generate(model, [prompts[row] for row in rows], _ANSWERS), strict=True
+        ):
+            answers[row] = read_answer(tokenizer, generation.ids)
+    return [Answered(exercise, answers[row]) for row, exercise in enumerate(exercises)]
+
+
+def _by_length(prompts: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers in groups of like length: almost nothing is padding."""
+    rows: list[int] = []
+    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
+        if rows and (len(rows) + 1) * len(prompts[row]) > batch_tokens:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+@dataclass(frozen=True)
+class ReadingTest:
+    """A set of questions under a name."""
+
+    name: str  # "en/3 passages"
+    exercises: list[ReadingExercise]
+
+
+def reading_tests(
+    seed: int,
+    n: int,
+    *,
+    passages: Sequence[int] = (1, 2, 3, 4),
+    others: bool = True,
+    held_out: bool = True,
+) -> list[ReadingTest]:
+    """The tests of the base model in both languages.
+
+    Parameters
+    ----------
+    seed : int
+        Another seed, other worlds; development and reported scores use different ones.
+    n : int
+        Questions a test.
+    passages : how many passages stand before the question
+    others : bool
+        Also unanswerable questions, nonce attributes, and well-known facts closed book.
+    """
+    tests = []
+    for language in ("en", "es"):
+        for k in passages:
+            exercises = reading_set(seed, language, n, k, held_out=held_out)
+            tests.append(ReadingTest(f"{language}/{_passages(k)}", exercises))
+        if not others:
+            continue
+        for k in (1, 3):
+            unanswerable = unanswerable_set(seed, language, n, k, held_out=held_out)
+            tests.append(ReadingTest(f"{language}/unanswerable, {_passages(k)}", unanswerable))
+        nonce = reading_set(seed, language, n, 1, nonce_share=1.0, held_out=held_out)
+        tests.append(ReadingTest(f"{language}/nonce, 1 passage", nonce))
+        known = closed_book_set(language, held_out=held_out)
+        tests.append(ReadingTest(f"{language}/well known, closed book", known))
+    return tests
+
+
+def _passages(k: int) -> str:
+    return f"{k} passage{'s' if k > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What came out of one test."""
+
+    name: str
+    n: int
+    right: Interval  # share answered rightly, 95 % Wilson interval
+    refused: Interval  # share answered with "not in the passages"
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values, rounded to four digits."""
+        return {
+            "name": self.name,
+            "n": self.n,
+            "right": [round(x, 4) for x in self.right],
+            "refused": [round(x, 4) for x in self.refused],
+        }
+
+
+def score(name: str, answered: Sequence[Answered]) -> Score:
+    """Count what is right and what was refused."""
+    n = len(answered)
+    return Score(
+        name,
+        n,
+        wilson_interval(sum(a.right for a in answered), n),
+        wilson_interval(sum(a.answer is None for a in answered), n),
+    )
+
+
+def evaluate_reading(
+    model: Decoder, tokenizer: Tokenizer, tests: Iterable[ReadingTest]
+) -> list[Score]:
+    """Put every test to the model."""
+    return [score(test.name, answer_exercises(model, tokenizer, test.exercises)) for test in tests]

@@ -1,0 +1,117 @@
+"""The training loop: zero, forward, backward, clip, step.
+
+:func:`training_steps` is all there is to training. It hands out each step when it is done; whatever
+else a run wants (progress, validation, checkpoints) stands in the ``for`` loop of whoever runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from minirag.errors import TrainingError
+
+B = TypeVar("B")  # whatever a batch is to its loss
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How AdamW moves the weights."""
+
+    rate: float = 2e-3  # the peak; a schedule scales it
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1  # of matrices; norms, biases and other vectors have none
+    max_norm: float = 1.0  # a longer gradient is shortened to this length
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update that has been made."""
+
+    number: int  # 0, 1, ...
+    loss: float
+    rate: float
+    gradient_norm: float  # before clipping
+
+
+def make_optimizer(model: nn.Module, how: Optimization) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over the weights that are not frozen.
+
+    Weight decay pulls matrices towards zero. A norm's scale or a bias has no reason to be small, so
+    vectors are left out of it.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise TrainingError("every weight of the model is frozen: there is nothing to train.")
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": how.weight_decay},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=how.rate, betas=how.betas, fused=True
+    )
+    for group in optimizer.param_groups:
+        group["peak"] = group["lr"]
+    return optimizer
+
+
+def training_steps(
+    model: M,
+    batches: Iterable[B],
+    loss_of: Callable[[M, B], Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    *,
+    max_norm: float = 1.0,
+    first_step: int = 0,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Iterator[Step]:
+    """Train on each batch in turn, and hand out each step when it is done.
+
+    Parameters
+    ----------
+    batches : one step each; the training ends when they do
+    loss_of : function (model, batch) -> loss, a tensor of one number
+    optimizer : from :func:`make_optimizer`
+    schedule : function step -> factor on each group's peak rate
+    first_step : number of the first step, after a resumption
+    autocast : function that gives the context of the forward pass (lower precision)
+
+    Raises
+    ------
+    TrainingError
+        If a loss is not a number: the weights are still those from before it.
+    """
+    trainable = [p for group in optimizer.param_groups for p in group["params"]]
+    model.train()
+    for number, batch in enumerate(batches, start=first_step):
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * schedule(number)
+
+        optimizer.zero_grad(set_to_none=True)
+        with autocast():
+            loss = loss_of(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(trainable, max_norm)
+        _refuse_nonsense(number, loss, norm)
+        optimizer.step()
+
+        yield Step(number, loss.item(), optimizer.param_groups[0]["lr"], norm.item())
+        model.train()  # whoever looked at the model meanwhile may have left it in evaluation mode
+
+
+def _refuse_nonsense(number: int, loss: Tensor, norm: Tensor) -> None:
+    if math.isfinite(loss.item()) and math.isfinite(norm.item()):
+        return
+    raise TrainingError(
+        f"step {number}: the loss is {loss.item()} and its gradient's length {norm.item()}, so the "
+        "training has come apart; the weights are as before this step. Lower the rate, lengthen "
+        "the warm-up, or look for a broken example."
+    )

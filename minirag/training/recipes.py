@@ -1,0 +1,111 @@
+"""What a base model is made of and trained on: all that decides the outcome, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from minirag.corpus.exercises import ExerciseMix
+from minirag.errors import UsageError
+from minirag.text.tokenizer import Tokenizer
+from minirag.training.loop import Optimization
+from minirag.training.schedules import Schedule
+from minirag.transformer.config import TransformerConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the curriculum: what exercises are like from some step on.
+
+    It begins after a share of the run, but no later than at a fixed step: short runs go through all
+    stages, and long runs of different lengths begin alike.
+    """
+
+    mix: ExerciseMix
+    after_share: float = 0.0
+    at_latest: int = 0
+
+    def begins(self, steps: int) -> int:
+        """The first step of this stage in a run of so many steps."""
+        return min(round(self.after_share * steps), self.at_latest)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a base model is pretrained. The same recipe, steps and seed give the same weights."""
+
+    name: str
+    # the tokenizer
+    vocab_size: int = 1024  # small: invented names fall into syllables that occur again and again
+    tokenizer_exercises: int = 8000  # it is learned from the texts of so many exercises
+    # the model
+    d_model: int = 192
+    n_layers: int = 5
+    n_heads: int = 3
+    d_ff: int = 768
+    max_length: int = 1024
+    # the run
+    steps: int = 7000
+    tokens_per_batch: int = 4096
+    optimization: Optimization = field(default_factory=Optimization)
+    warmup_steps: int = 100
+    decay_share: float = 0.4  # the last share of the run, in which the rate falls to zero
+    rest_weight: float = 0.3  # of the loss on all that is not an answer
+    stages: tuple[Stage, ...] = ()
+
+    def __post_init__(self) -> None:
+        begins = [stage.begins(self.steps) for stage in self.stages]
+        if not begins or begins[0] != 0 or begins != sorted(begins):
+            raise UsageError(
+                f"the recipe's stages begin at the steps {begins}: the first has to begin at 0, "
+                "the others in order."
+            )
+
+    def config(self, tokenizer: Tokenizer) -> TransformerConfig:
+        """The model's configuration for a trained tokenizer."""
+        assert tokenizer.eos_id is not None  # the readers' format names its end
+        return TransformerConfig(
+            kind="decoder",
+            vocab_size=tokenizer.vocab_size,
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            d_ff=self.d_ff,
+            max_length=self.max_length,
+            pad_id=tokenizer.pad_id,
+            eos_ids=(tokenizer.eos_id,),
+        )
+
+    def schedule(self) -> Schedule:
+        """The course of the rate."""
+        return Schedule(self.steps, self.warmup_steps, self.decay_share)
+
+    def mix_at(self, step: int) -> ExerciseMix:
+        """What the exercises are like at a step."""
+        return [stage.mix for stage in self.stages if stage.begins(self.steps) <= step][-1]
+
+    def with_steps(self, steps: int) -> Recipe:
+        """The same for a run of another length; its parts keep their shares."""
+        return dataclasses.replace(self, steps=steps)
+
+
+# Easy first: nothing is learned from hard exercises alone. One passage until reading has begun,
+# then more of them, and made-up attributes, which turn a list of questions into reading. Facts of
+# well-known entities are learned by heart all along: a name of eight syllables takes many meetings.
+_EASY = ExerciseMix(nonce=0.0, passages=(1.0,), facts=(2, 3), closed_book=0.1)
+_HARDER = ExerciseMix(nonce=0.3, passages=(0.6, 0.4), facts=(2, 4), closed_book=0.12)
+_FULL = ExerciseMix(nonce=0.5, passages=(0.3, 0.2, 0.25, 0.25), closed_book=0.12)
+
+GPT_BASE = Recipe(
+    name="gpt-base",
+    stages=(Stage(_EASY), Stage(_HARDER, 0.1, 600), Stage(_FULL, 0.2, 1400)),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (GPT_BASE,)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """A recipe by its name; a sentence if there is none."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}: give one of {', '.join(sorted(RECIPES))}.")
+    return RECIPES[name]

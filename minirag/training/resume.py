@@ -1,0 +1,121 @@
+"""Checkpoints of a run: everything that the next step depends on, so that a kill costs nothing.
+
+A run that is resumed takes the same steps, to the last bit, as one that was never interrupted. The
+weights alone would not do: AdamW's two averages and its count of steps belong to it, the place in
+the stream of batches, and torch's random state (dropout draws from it).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from minirag.errors import CheckpointError, StoreError
+from minirag.files import load_set, save_set, write_text_atomically
+
+KIND = "training-run"
+_TENSORS = "state.safetensors"
+_RUN = "run.json"
+_RANDOM_STATE = "random_state"
+
+
+def save_run(
+    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]
+) -> None:
+    """Save a run between two steps. A kill at any moment leaves this checkpoint or the last one.
+
+    Parameters
+    ----------
+    run : mapping of plain JSON values
+        Whatever else the run needs to go on: the step, the position in the data, its history.
+
+    Raises
+    ------
+    DiskError
+        If writing fails; the last checkpoint is untouched.
+    """
+    tensors = {f"model.{name}": p.detach().cpu() for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
+    tensors[_RANDOM_STATE] = torch.get_rng_state()
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_set(
+        directory,
+        KIND,
+        {
+            _TENSORS: lambda path: save_file(tensors, path),
+            _RUN: lambda path: write_text_atomically(path, json.dumps(dict(run))),
+        },
+        {},
+    )
+
+
+def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put model, optimizer and random state back to where :func:`save_run` found them.
+
+    Returns
+    -------
+    What was given as ``run``.
+
+    Raises
+    ------
+    StoreError
+        If the checkpoint is missing or damaged.
+    CheckpointError
+        If it belongs to a model of another shape.
+    """
+    _, paths = load_set(directory, KIND)
+    try:
+        tensors = load_file(paths[_TENSORS])
+    except SafetensorError as error:
+        raise StoreError(f"{paths[_TENSORS]} is damaged ({error}): start the run anew.") from error
+    for name, parameter in model.named_parameters():
+        saved = tensors.get(f"model.{name}")
+        if saved is None or saved.shape != parameter.shape:
+            raise CheckpointError(
+                f"{directory} holds a run of another model: {name} has shape "
+                f"{tuple(parameter.shape)} here, {None if saved is None else tuple(saved.shape)} "
+                "there. Resume with the recipe it was started with."
+            )
+        with torch.no_grad():
+            parameter.copy_(saved)
+    optimizer.load_state_dict(_optimizer_state(model, optimizer, tensors))
+    torch.set_rng_state(tensors[_RANDOM_STATE])
+    return read_run(directory)
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """What was given to :func:`save_run` as ``run``, without the tensors."""
+    _, paths = load_set(directory, KIND, verify=False)
+    values: dict[str, Any] = json.loads(paths[_RUN].read_text("utf-8"))
+    return values
+
+
+def _optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """In the form of ``optimizer.state_dict()``, which numbers the parameters group by group."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, parameter in enumerate(parameters):
+        ending = f".{names[id(parameter)]}"
+        entries = {
+            name[len("optimizer.") : -len(ending)]: tensor
+            for name, tensor in tensors.items()
+            if name.startswith("optimizer.")
+            and name.endswith(ending)
+            # "a.weight" also ends in "weight": the key between must be a plain word
+            and "." not in name[len("optimizer.") : -len(ending)]
+        }
+        if entries:
+            state[number] = entries
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
