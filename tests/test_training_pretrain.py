@@ -1,0 +1,221 @@
+"""A whole pretraining, made small: the same to the last bit again and after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from minirag.corpus.exercises import ExerciseMix
+from minirag.errors import ModelUnavailable, UsageError
+from minirag.text.tokenizer import Tokenizer
+from minirag.training import pretrain as pretraining
+from minirag.training.card import card, card_agrees
+from minirag.training.curves import History
+from minirag.training.evaluate_reading import answer_exercises, reading_tests
+from minirag.training.machine import Machine, this_machine
+from minirag.training.pretrain import Watching, pretrain
+from minirag.training.recipes import GPT_BASE, Recipe, Stage, recipe_named
+from minirag.training.weights import (
+    inspect_weights,
+    locate_weights,
+    problems,
+    seal,
+    shipped,
+    weights_root,
+)
+from minirag.transformer.checkpoints import load
+from minirag.transformer.models import Decoder
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+QUIET = Watching(validate_every=0, checkpoint_every=0, report_questions=0, bar=False)
+TINY = Recipe(
+    name="tiny",
+    vocab_size=320,
+    tokenizer_exercises=60,
+    d_model=32,
+    n_layers=2,
+    n_heads=2,
+    d_ff=48,
+    max_length=900,
+    steps=6,
+    tokens_per_batch=1200,
+    warmup_steps=2,
+    stages=(
+        Stage(ExerciseMix(passages=(1.0,), facts=(2, 2))),
+        Stage(ExerciseMix(passages=(0.5, 0.5), facts=(2, 3)), after_share=0.5, at_latest=100),
+    ),
+)
+
+
+class _Killed(Exception):
+    pass
+
+
+def _losses(out: Path) -> list[float]:
+    losses: list[float] = json.loads((out / "curve.json").read_text("utf-8"))["first_losses"]
+    return losses
+
+
+def test_the_same_again_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = dataclasses.replace(QUIET, checkpoint_every=2)
+    for name in ("first", "second"):
+        pretrain(TINY, tmp_path / name, seed=3, machine=CPU, watching=watching)
+    whole = _losses(tmp_path / "first")
+    assert len(whole) == 6
+    assert _losses(tmp_path / "second") == whole
+
+    # Killed without warning after step 5: what counts is the checkpoint after step 4.
+    save_run = pretraining.save_run
+    steps_saved = []
+
+    def save_until_killed(directory, model, optimizer, run):
+        if run["progress"]["step"] == 5:
+            raise _Killed
+        steps_saved.append(run["progress"]["step"])
+        save_run(directory, model, optimizer, run)
+
+    monkeypatch.setattr(pretraining, "save_run", save_until_killed)
+    show = pretraining._Meter.show
+
+    def show_until_killed(self, step):
+        if step.number == 4:
+            raise _Killed
+        show(self, step)
+
+    monkeypatch.setattr(pretraining._Meter, "show", show_until_killed)
+    with pytest.raises(_Killed):
+        pretrain(TINY, tmp_path / "third", seed=3, machine=CPU, watching=watching)
+    assert steps_saved == [2, 4]
+    monkeypatch.undo()
+    pretrain(TINY, tmp_path / "third", seed=3, machine=CPU, watching=watching, resume=True)
+    assert _losses(tmp_path / "third") == whole
+    first, third = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "third")
+    )
+    assert first == third
+
+
+def test_what_is_asked_for_must_fit_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run to resume"):
+        pretrain(TINY, tmp_path, machine=CPU, watching=QUIET, resume=True)
+    pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
+    with pytest.raises(UsageError, match="--resume"):
+        pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
+    with pytest.raises(UsageError, match="steps: 2 then, 6 now"):
+        pretrain(TINY, tmp_path, machine=CPU, watching=QUIET, resume=True)
+    with pytest.raises(UsageError, match="another seed"):
+        pretrain(TINY.with_steps(2), tmp_path, seed=1, machine=CPU, watching=QUIET, resume=True)
+
+
+def test_a_finished_run_is_a_model_with_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [dataclasses.replace(t, exercises=t.exercises[:2]) for t in reading_tests(5, 2)]
+    monkeypatch.setattr(pretraining, "reading_tests", lambda *_, **__: few)
+    watching = dataclasses.replace(QUIET, report_questions=2)
+    scores = pretrain(TINY, tmp_path, machine=CPU, watching=watching, command="minirag test")
+    assert len(scores) == len(few) == 16
+    assert {s.n for s in scores} == {2}
+    model = load(tmp_path)
+    assert isinstance(model, Decoder)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert model.config.eos_ids == (tokenizer.eos_id,)
+    assert model.config.vocab_size == tokenizer.vocab_size == 320
+    assert problems(tmp_path) == []
+    assert card_agrees(tmp_path)
+    assert "`minirag test`" in card(tmp_path)
+    training = json.loads((tmp_path / "training.json").read_text("utf-8"))
+    assert training["parameters"] == sum(p.numel() for p in model.parameters())
+
+    body = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    body["scores"][3]["right"][0] = 0.987
+    (tmp_path / "scores.json").write_text(json.dumps(body), encoding="utf-8")
+    assert not card_agrees(tmp_path)
+    assert problems(tmp_path) == [
+        f"{tmp_path / 'scores.json'} is not the file that checksums.json was made for."
+    ]
+
+
+def test_answers_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
+    model, tokenizer = load(tmp_path), Tokenizer.load(tmp_path)
+    assert isinstance(model, Decoder)
+    exercises = reading_tests(5, 3, passages=(1, 3), others=False)[0].exercises
+    together = answer_exercises(model, tokenizer, exercises)
+    alone = [answer_exercises(model, tokenizer, [e])[0] for e in exercises]
+    assert [a.exercise for a in together] == exercises
+    assert [a.answer for a in together] == [a.answer for a in alone]
+
+
+def test_stages_begin_by_share_or_at_the_latest() -> None:
+    stages = GPT_BASE.stages
+    short, long = GPT_BASE.with_steps(100), GPT_BASE.with_steps(100_000)
+    assert [s.begins(100) for s in stages] == [0, 10, 20]
+    assert [s.begins(100_000) for s in stages] == [0, 600, 1400]
+    assert short.mix_at(9) == stages[0].mix
+    assert short.mix_at(10) == stages[1].mix
+    assert long.mix_at(1399) == stages[1].mix
+    assert long.mix_at(99_999) == stages[2].mix
+    with pytest.raises(UsageError, match="begin at the steps"):
+        dataclasses.replace(GPT_BASE, stages=(stages[1],))
+    with pytest.raises(UsageError, match="gpt-base"):
+        recipe_named("gpt-vast")
+
+
+def test_a_curve_is_averaged_in_whole_windows() -> None:
+    history = History(losses=[1.0, 2.0, 3.0, 5.0, 8.0])
+    assert history.averaged(2) == [(2, 1.5), (4, 4.0)]
+    assert History.from_json(history.as_json()) == history
+
+
+def test_precision_is_chosen_or_given() -> None:
+    assert this_machine("fp32").bf16 is False
+    assert this_machine("bf16").bf16 is True
+    with pytest.raises(UsageError, match="fp64"):
+        this_machine("fp64")  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------- weights
+
+
+def test_weights_are_found_listed_and_verified(tmp_path: Path) -> None:
+    directory = tmp_path / "gpt-test"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}", encoding="utf-8")
+    (directory / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "no-model").mkdir()
+    assert shipped(tmp_path) == [directory]
+    assert locate_weights("gpt-test", tmp_path) == directory
+    assert "has no checksums.json" in problems(directory)[0]
+    seal(directory)
+    (model,) = inspect_weights(tmp_path)
+    assert model.problems == []
+    assert model.bytes == 2 + 7
+    # printf weights | sha256sum
+    assert model.sha256 == ("9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c")
+    (directory / "stray.txt").write_text("?", encoding="utf-8")
+    (directory / "config.json").unlink()
+    found = problems(directory)
+    assert any("stray.txt is not in" in p for p in found)
+    assert any("config.json is missing" in p for p in found)
+    for wrong in ("gpt-other", "../gpt-test", "gpt-test"):
+        with pytest.raises(ModelUnavailable, match="there are no weights"):
+            locate_weights(wrong, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ slow
+
+
+@pytest.mark.slow
+def test_a_minute_of_pretraining_lowers_the_loss(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(
+        GPT_BASE, d_model=128, n_layers=3, n_heads=2, d_ff=512, vocab_size=640, steps=220
+    )
+    pretrain(recipe, tmp_path, machine=this_machine(), watching=QUIET)
+    curve = json.loads((tmp_path / "curve.json").read_text("utf-8"))
+    losses = [loss for _, loss in curve["loss"]]
+    assert losses[-1] < 0.6 * losses[0]
