@@ -43,11 +43,11 @@ WORDINGS = ("domain", "plain")
 class Sizes:
     """How many entities each group has."""
 
-    stable: int = 200
-    unseen: int = 120
-    updated: int = 120
-    new: int = 120
-    unanswerable: int = 100
+    stable: int = 280
+    unseen: int = 130
+    updated: int = 200
+    new: int = 130
+    unanswerable: int = 130
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -240,9 +240,9 @@ def _new_entity(dice: Dice, domain: Domain, kind: str, seen: set[str]) -> Entity
 
 
 def _revise(dice: Dice, domain: Domain, entity: Entity) -> Entity:
-    """Change about half of an entity's facts, at least one that can't be guessed."""
+    """Change most of an entity's facts: two thirds of those that can't be guessed."""
     open_keys = [key for key in entity.facts if key not in domain.closed]
-    changed = dice.sample(open_keys, max(1, len(open_keys) // 2))
+    changed = dice.sample(open_keys, max(1, 2 * len(open_keys) // 3))
     facts: dict[str, Bilingual] = dict(entity.facts)
     for key in changed:
         while facts[key] == entity.facts[key]:
