@@ -192,6 +192,7 @@ def test_beir_is_read_whole(tmp_path, packed, line_end):
         ("corpus", CORPUS + "{oops\n", "corpus.jsonl, line 5, is not JSON"),
         ("corpus", CORPUS + '{"_id": "d1", "text": ""}', "line 5: the _id 'd1' came before"),
         ("corpus", '{"id": "d1", "text": ""}', "line 1: _id should be a text, and is missing"),
+        ("corpus", '{"_id": "d1", "text": "\\ud800"}', "line 1, holds half characters"),
         ("corpus", '{"_id": "d1"}', "line 1.text should be a text, and is missing"),
         ("corpus", "\n", "holds no line"),
         ("queries", '{"_id": "q1", "text": "one?"}', "1 judged queries .* 'q2'"),
