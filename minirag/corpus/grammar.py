@@ -133,8 +133,9 @@ def _plain_or_verb(
 _DOUBLING = re.compile(r"[^aeiou]*[aeiou][bdgklmnprt]")  # one syllable, one short vowel: "plim"
 
 
-def _third_person(v: Verb) -> str:
-    return v.stem + ("es" if v.stem.endswith(("s", "x", "z", "ch", "sh")) else "s")
+def with_s(word: str) -> str:
+    """An English plural or third person: "plims", "baxes"."""
+    return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
 def _past(v: Verb) -> str:
@@ -159,7 +160,7 @@ _FORMS: dict[str, dict[str, Callable[..., str]]] = {
         "a": _english_a,
         "the": _english_the,
         "bare": _bare,
-        "-s": _third_person,
+        "-s": lambda verb: with_s(verb.stem),
         "-ed": _past,
         "-ing": _gerund,
     },

@@ -54,7 +54,9 @@ def _beginnings_of_real_words() -> frozenset[str]:
     return frozenset(word[:n] for word in words for n in range(2, len(word) + 1))
 
 
-_HARSH = re.compile(r"([bcdfgkmnpstvz])\1|[^aeiou](?:[lnrx]|sk)$")  # "donunr", "tommar"
+_HARSH = re.compile(  # "tommar", "donunr", "clomndo"
+    r"([bcdfgkmnpstvz])\1|[^aeiou](?:[lnrx]|sk)$|[^aeiou]{2}[^aeioulr]"
+)
 
 
 def _word(dice: Dice, syllables: int, endings: list[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from minirag.corpus import names, values
 from minirag.corpus.dice import Dice
-from minirag.corpus.grammar import MONTHS, Phrase, Verb, and_then, date, decimal, number
+from minirag.corpus.grammar import MONTHS, Phrase, Verb, and_then, date, decimal, number, with_s
 from minirag.corpus.passages import Slots, layout, sentences_about, with_asides
 from minirag.corpus.phrasings import Phrasings, Statement, load
 from minirag.corpus.questions import Question, ReadingExercise, choose_questions
@@ -32,7 +32,7 @@ _SHAPES = {
     "agent": ("person", "person", "brand"),
     "when": ("date",),
     "where": ("place", "place", "phrase_of"),
-    "amount": ("measure", "measure", "decimal", "percent", "range"),
+    "amount": ("measure", "measure", "decimal", "percent"),
     "often": ("often",),
     "prep": ("noun", "phrase", "phrase", "two", "thing", "place"),
     "never": ("noun", "phrase", "phrase", "two", "thing"),
@@ -133,13 +133,14 @@ def _group(dice: Dice, words: _Words) -> Phrase:
     if dice.chance(0.5):
         return dice.pick(words.people)
     plural = names.short_word(dice)
-    return Phrase(plural + "s" if words.language == "en" else f"los {plural}os", "m")
+    return Phrase(with_s(plural) if words.language == "en" else f"los {plural}os", "m")
 
 
 def _unit(dice: Dice, words: _Words) -> str:
     if dice.chance(0.55):
         return dice.pick(words.units)
-    return names.short_word(dice) + ("s" if words.language == "en" else "os")
+    word = names.short_word(dice)
+    return with_s(word) if words.language == "en" else word + "os"
 
 
 def _value(dice: Dice, words: _Words, shape: str, unit: str) -> Phrase:
