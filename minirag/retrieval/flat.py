@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from minirag.errors import StoreError, UsageError
 from minirag.files import load_set, save_set
 from minirag.retrieval.blocked import search_blocked
-from minirag.retrieval.storage import files_named, open_array, whole_number, writer_of
+from minirag.retrieval.storage import files_named, open_array, space_of, whole_number, writer_of
 from minirag.retrieval.vectors import (
     LARGEST_NORM,
     Floats,
@@ -38,18 +38,19 @@ from minirag.retrieval.vectors import (
 )
 
 KIND = "flat-index"
+LARGE = 50_000  # rows from which the blocked form is the faster one for a single query too
 
 
 def search_one(
-    rows: Rows, query: Floats, query_norm: float, k: int, metric: Metric
+    rows: Rows, query: Floats, query_norm: NDArray[np.float64], k: int, metric: Metric
 ) -> tuple[Floats, Ids]:
-    """The k best of ``rows`` for one query (D,): product, select, sort."""
+    """The k best of ``rows`` for one query (D,), its norm (1,): product, select, sort."""
     products = rows.vectors @ query  # (N,)
     if rows.half_squares is not None:
         products -= rows.half_squares
     products[rows.dead] = -np.inf
     kth = np.partition(products, -k)[-k]
-    error = product_error(metric, len(query), rows.largest_norm, np.array([query_norm]))
+    error = product_error(metric, len(query), rows.largest_norm, query_norm)
     near = np.flatnonzero(products >= kth - 2 * error)  # nothing else can be among the k best
     scores = exact_scores(rows.vectors[near], query, metric)
     order = best_first(scores, rows.ids[near], metric)[:k]
@@ -123,9 +124,9 @@ class FlatIndex:
         queries, norms = as_vectors(queries, self.dim, self.metric, "queries")
         rows = self._seen if allowed is None else self._only(allowed)
         k = min(as_count(k), rows.n_live)
-        if len(queries) != 1 or k == 0:
+        if len(queries) != 1 or k == 0 or len(rows.ids) > LARGE:
             return search_blocked(rows, queries, norms, k, self.metric)
-        scores, ids = search_one(rows, queries[0], norms[0], k, self.metric)
+        scores, ids = search_one(rows, queries[0], norms, k, self.metric)
         return scores[None], ids[None]
 
     def _only(self, allowed: Collection[int] | NDArray[Any]) -> Rows:
@@ -220,10 +221,11 @@ class FlatIndex:
         dead = np.insert(dead, np.searchsorted(dead, gone), gone)
         start = len(self._seen.ids)
         stop = start + len(add)
-        self._reserve(stop)
-        self._vectors[start:stop] = vectors
-        self._half_squares[start:stop] = half_squares(norms)
-        self._ids[start:stop] = add
+        if len(add):  # else the arrays may be a mapped file's, which refuses even to write nothing
+            self._reserve(stop)
+            self._vectors[start:stop] = vectors
+            self._half_squares[start:stop] = half_squares(norms)
+            self._ids[start:stop] = add
         for id in remove.tolist():
             del self._row_of[id]
         self._row_of.update(zip(add.tolist(), range(start, stop), strict=True))
@@ -303,8 +305,8 @@ class FlatIndex:
         """
         meta, paths = load_set(Path(directory), KIND, verify=verify)
         vector_file, id_file = files_named(paths, "vectors.npy", "ids.npy")
-        n, dim = whole_number(meta, "count"), whole_number(meta, "dim")
-        index = cls(dim, meta.get("metric", ""))
+        n, (dim, metric) = whole_number(meta, "count"), space_of(meta)
+        index = cls(dim, metric)
         index._ids = open_array(id_file, np.int64, (n,))
         index._vectors = open_array(vector_file, np.float32, (n, dim), mmap=mmap)
         norms = row_norms(index._vectors)

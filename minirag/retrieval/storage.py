@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minirag.errors import StoreError
+from minirag.errors import StoreError, UsageError
+from minirag.retrieval.vectors import Metric, check_space
 
 
 def writer_of(array: NDArray[Any]) -> Callable[[Path], None]:
@@ -55,6 +56,16 @@ def whole_number(meta: Mapping[str, Any], key: str, most: int = 2**62) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         raise StoreError(f"the manifest says {key} = {value!r}: build the index again.")
     return value
+
+
+def space_of(meta: Mapping[str, Any]) -> tuple[int, Metric]:
+    """The ``dim`` and ``metric`` of a manifest, or a StoreError."""
+    dim, metric = whole_number(meta, "dim"), meta.get("metric")
+    try:
+        check_space(dim, str(metric))
+    except UsageError as error:
+        raise StoreError(f"the manifest is wrong, {error} Build the index again.") from None
+    return dim, metric  # type: ignore[return-value]  # check_space made sure
 
 
 def files_named(paths: Mapping[str, Path], *names: str) -> list[Path]:

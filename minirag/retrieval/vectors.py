@@ -169,9 +169,12 @@ def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
     scores = np.empty(len(rows), np.float32)
     queries = np.broadcast_to(queries, rows.shape)
     for start in range(0, len(rows), _CHUNK):
-        a = rows[start : start + _CHUNK].astype(np.float64)
-        b = queries[start : start + _CHUNK].astype(np.float64)
-        terms = np.square(a - b) if metric == "l2" else a * b  # (chunk, D)
+        terms = rows[start : start + _CHUNK].astype(np.float64)  # (chunk, D)
+        if metric == "l2":
+            terms -= queries[start : start + _CHUNK]
+            terms *= terms
+        else:
+            terms *= queries[start : start + _CHUNK]
         scores[start : start + _CHUNK] = terms.sum(axis=1)
     return scores
 
