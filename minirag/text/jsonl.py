@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minirag.errors import DataError
 
@@ -28,7 +29,7 @@ class JsonLine:
     problem: str = ""
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> io.BufferedIOBase:
     """Open a file to read bytes, unpacking it if its name ends in ``.gz``."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
 
