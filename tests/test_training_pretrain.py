@@ -15,7 +15,11 @@ from minirag.text.tokenizer import Tokenizer
 from minirag.training import pretrain as pretraining
 from minirag.training.card import card, card_agrees
 from minirag.training.curves import History
-from minirag.training.evaluate_reading import answer_exercises, reading_tests
+from minirag.training.evaluate_reading import (
+    answer_exercises,
+    reading_tests,
+    validation_tests,
+)
 from minirag.training.machine import Machine, this_machine
 from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import GPT_BASE, Recipe, Stage, recipe_named
@@ -25,7 +29,6 @@ from minirag.training.weights import (
     problems,
     seal,
     shipped,
-    weights_root,
 )
 from minirag.transformer.checkpoints import load
 from minirag.transformer.models import Decoder
@@ -115,10 +118,10 @@ def test_a_finished_run_is_a_model_with_a_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = [dataclasses.replace(t, exercises=t.exercises[:2]) for t in reading_tests(5, 2)]
-    monkeypatch.setattr(pretraining, "reading_tests", lambda *_, **__: few)
+    monkeypatch.setattr(pretraining, "reading_tests", lambda *_: few)
     watching = dataclasses.replace(QUIET, report_questions=2)
     scores = pretrain(TINY, tmp_path, machine=CPU, watching=watching, command="minirag test")
-    assert len(scores) == len(few) == 16
+    assert len(scores) == len(few) == 30
     assert {s.n for s in scores} == {2}
     model = load(tmp_path)
     assert isinstance(model, Decoder)
@@ -144,7 +147,7 @@ def test_answers_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
     model, tokenizer = load(tmp_path), Tokenizer.load(tmp_path)
     assert isinstance(model, Decoder)
-    exercises = reading_tests(5, 3, passages=(1, 3), others=False)[0].exercises
+    exercises = validation_tests(5, 3)[1].exercises
     together = answer_exercises(model, tokenizer, exercises)
     alone = [answer_exercises(model, tokenizer, [e])[0] for e in exercises]
     assert [a.exercise for a in together] == exercises

@@ -54,9 +54,10 @@ trained from nothing on generated text about an invented country, by minirag's o
 
 ## Scores
 
-Greedy answers, exact match, on worlds of seed {report_seed}: entities that training never drew,
-phrasings and question wordings that it never saw. Nothing was chosen by these questions. The
-brackets hold 95 % Wilson intervals.
+Greedy answers, exact match, on worlds of seed {report_seed}: entities that training never drew, and
+(unless the row says otherwise) phrasings and question wordings that it never saw. Nothing was
+chosen by these questions. The brackets hold 95 % Wilson intervals. Medicine and law are zero-shot:
+their vocabulary, attributes and wordings are foreign to the model.
 
 {scores}
 

@@ -6,11 +6,14 @@ drawn in training, and (unless said otherwise) phrasings and question wordings h
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from minirag.corpus.exercises import closed_book_set, reading_set, unanswerable_set
+from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import ReadingExercise
+from minirag.corpus.raft import domain_reading_set
 from minirag.metrics import Interval, exact_match, wilson_interval
 from minirag.text.reading_format import read_answer, reading_prompt
 from minirag.text.tokenizer import Tokenizer
@@ -78,40 +81,45 @@ class ReadingTest:
     exercises: list[ReadingExercise]
 
 
-def reading_tests(
-    seed: int,
-    n: int,
-    *,
-    passages: Sequence[int] = (1, 2, 3, 4),
-    others: bool = True,
-    held_out: bool = True,
-) -> list[ReadingTest]:
-    """The tests of the base model in both languages.
+def validation_tests(seed: int, n: int) -> list[ReadingTest]:
+    """The few tests that a run is watched by: one and three passages in both languages."""
+    return [
+        ReadingTest(f"{language}/{_passages(k)}", reading_set(seed, language, n, k))
+        for language in LANGUAGES
+        for k in (1, 3)
+    ]
+
+
+def reading_tests(seed: int, n: int) -> list[ReadingTest]:
+    """The tests of a finished base model, in both languages.
 
     Parameters
     ----------
     seed : int
         Another seed, other worlds; development and reported scores use different ones.
     n : int
-        Questions a test.
-    passages : how many passages stand before the question
-    others : bool
-        Also unanswerable questions, nonce attributes, and well-known facts closed book.
+        Questions a test; the well-known facts are asked for once each, however many there are.
     """
     tests = []
-    for language in ("en", "es"):
-        for k in passages:
-            exercises = reading_set(seed, language, n, k, held_out=held_out)
-            tests.append(ReadingTest(f"{language}/{_passages(k)}", exercises))
-        if not others:
-            continue
+    for language in LANGUAGES:
+        for k in (1, 2, 3, 4):
+            name = f"{language}/{_passages(k)}"
+            tests.append(ReadingTest(name, reading_set(seed, language, n, k)))
+        for k in (1, 3, 4):
+            seen = reading_set(seed, language, n, k, held_out=False)
+            tests.append(ReadingTest(f"{language}/{_passages(k)}, phrasings of training", seen))
         for k in (1, 3):
-            unanswerable = unanswerable_set(seed, language, n, k, held_out=held_out)
+            unanswerable = unanswerable_set(seed, language, n, k)
             tests.append(ReadingTest(f"{language}/unanswerable, {_passages(k)}", unanswerable))
-        nonce = reading_set(seed, language, n, 1, nonce_share=1.0, held_out=held_out)
-        tests.append(ReadingTest(f"{language}/nonce, 1 passage", nonce))
-        known = closed_book_set(language, held_out=held_out)
-        tests.append(ReadingTest(f"{language}/well known, closed book", known))
+        nonce = reading_set(seed, language, n, 1, nonce_share=1.0)
+        tests.append(ReadingTest(f"{language}/made-up attributes, 1 passage", nonce))
+        known = closed_book_set(language)
+        tests.append(ReadingTest(f"{language}/well known, no passage", known))
+        for domain in ("medicine", "law"):
+            foreign = domain_reading_set(domain, seed, language, n)
+            tests.append(ReadingTest(f"{language}/{domain}, 1 passage", foreign))
+            alone = [dataclasses.replace(exercise, passages=()) for exercise in foreign]
+            tests.append(ReadingTest(f"{language}/{domain}, no passage", alone))
     return tests
 
 

@@ -7,6 +7,7 @@ needs: a progress bar, validation, samples, checkpoints, a curve, and the finish
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import time
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, draw_exercise
+from minirag.corpus.general import well_known
 from minirag.errors import UsageError
 from minirag.files import MANIFEST, write_text_atomically
 from minirag.text.reading_format import END, PAD, SPECIAL_TOKENS
@@ -36,6 +38,7 @@ from minirag.training.evaluate_reading import (
     evaluate_reading,
     reading_tests,
     score,
+    validation_tests,
 )
 from minirag.training.loop import Step, make_optimizer, training_steps
 from minirag.training.machine import Machine
@@ -132,9 +135,11 @@ class Watching:
 class Pretraining:
     """One run in one directory; see :func:`pretrain`."""
 
-    def __init__(self, recipe: Recipe, seed: int, out: Path, machine: Machine) -> None:
+    def __init__(
+        self, recipe: Recipe, tokenizer: Tokenizer, seed: int, out: Path, machine: Machine
+    ) -> None:
         self.recipe, self.seed, self.out, self.machine = recipe, seed, out, machine
-        self.tokenizer = train_tokenizer(recipe)
+        self.tokenizer = tokenizer
         self.model = Decoder(recipe.config(self.tokenizer), seed).to(machine.device)
         self.optimizer = make_optimizer(self.model, recipe.optimization)
         self.progress = Progress()
@@ -196,9 +201,7 @@ class Pretraining:
 
     def validate(self, questions: int) -> tuple[list[Score], list[Answered]]:
         """Exact match on development worlds, and the answers themselves."""
-        tests = reading_tests(
-            DEVELOPMENT_SEED, questions, passages=(1, 3), others=False, held_out=True
-        )
+        tests = validation_tests(DEVELOPMENT_SEED, questions)
         answered = [answer_exercises(self.model, self.tokenizer, t.exercises) for t in tests]
         scores = [score(t.name, a) for t, a in zip(tests, answered, strict=True)]
         entry = {
@@ -251,10 +254,12 @@ def pretrain(
     """
     watching = watching or Watching()
     _check_directory(out / CHECKPOINT, recipe, seed, machine, resume)
-    run = Pretraining(recipe, seed, out, machine)
+    tokenizer = Tokenizer.load(out) if resume else train_tokenizer(recipe)
+    run = Pretraining(recipe, tokenizer, seed, out, machine)
     if resume:
         run.restore()
-    run.tokenizer.save(out)
+    else:
+        tokenizer.save(out)
     with tqdm(
         total=recipe.steps,
         initial=run.progress.step,
@@ -359,6 +364,16 @@ def _validation_text(
     return "\n".join(lines)
 
 
+def well_known_fingerprint() -> str:
+    """SHA-256 of the facts that a model learns by heart: changed, its weights know the old ones."""
+    facts = [
+        (entity.name.en.text, key, value.en.text, value.es.text)
+        for entity in well_known()
+        for key, value in entity.facts.items()
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
 def _save_training(run: Pretraining, command: str) -> None:
     """``training.json``: what the model card says about how the weights came to be."""
     body = {
@@ -370,6 +385,7 @@ def _save_training(run: Pretraining, command: str) -> None:
         "tokens": run.progress.tokens,
         "seconds": round(run.progress.seconds, 1),
         "processor_seconds": round(run.progress.processor_seconds, 1),
+        "well_known": well_known_fingerprint(),
         "machine": run.machine.describe(),
     }
     write_text_atomically(run.out / TRAINING, json.dumps(body, indent=1) + "\n")
@@ -399,7 +415,7 @@ def steps_in(minutes: float, recipe: Recipe, machine: Machine, steps: int = 12) 
     """
     if minutes <= 0:
         raise UsageError(f"minutes is {minutes}: give a number above 0.")
-    trial = Pretraining(recipe.with_steps(steps), 0, Path(), machine)
+    trial = Pretraining(recipe.with_steps(steps), train_tokenizer(recipe), 0, Path(), machine)
     # The middle of a run is as hard as most of it: begin where all stages are under way.
     trial.recipe = dataclasses.replace(trial.recipe, stages=(Stage(recipe.stages[-1].mix),))
     seconds: list[float] = []

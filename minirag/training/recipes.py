@@ -92,9 +92,11 @@ class Recipe:
 # Easy first: nothing is learned from hard exercises alone. One passage until reading has begun,
 # then more of them, and made-up attributes, which turn a list of questions into reading. Facts of
 # well-known entities are learned by heart all along: a name of eight syllables takes many meetings.
-_EASY = ExerciseMix(nonce=0.0, passages=(1.0,), facts=(2, 3), closed_book=0.1)
-_HARDER = ExerciseMix(nonce=0.3, passages=(0.6, 0.4), facts=(2, 4), closed_book=0.12)
-_FULL = ExerciseMix(nonce=0.5, passages=(0.3, 0.2, 0.25, 0.25), closed_book=0.12)
+_EASY = ExerciseMix(nonce=0.0, passages=(1.0,), facts=(2, 3), closed_book=0.1, questions=(4, 8))
+_HARDER = ExerciseMix(
+    nonce=0.3, passages=(0.6, 0.4), facts=(2, 4), closed_book=0.12, questions=(4, 8)
+)
+_FULL = ExerciseMix(nonce=0.5, passages=(0.3, 0.2, 0.25, 0.25), closed_book=0.12, questions=(4, 9))
 
 GPT_BASE = Recipe(
     name="gpt-base",
