@@ -15,7 +15,7 @@ from minirag.corpus import general, nonce, passages
 from minirag.corpus.dice import Dice
 from minirag.corpus.facts import Domain, Entity
 from minirag.corpus.general import GENERAL, KINDS
-from minirag.corpus.grammar import LANGUAGES
+from minirag.corpus.grammar import check_language
 from minirag.corpus.phrasings import Phrasings, load
 from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 from minirag.errors import UsageError
@@ -202,14 +202,14 @@ def closed_book(
     """Ask for facts of well-known entities, without passages."""
     attributes = load("general", language).attributes
     entities = general.well_known()
-    questions = []
+    questions: dict[str, Question] = {}  # by text: a chance repetition is dropped
     for _ in range(n_questions):
         entity = dice.pick(entities)
         key = dice.pick(tuple(entity.facts))
         template = attributes[key].question(dice, held_out=held_out)
         text = template.fill({"name": getattr(entity.name, language)})
-        questions.append(Question(text, getattr(entity.facts[key], language).text, None, key))
-    return ReadingExercise((), tuple(questions), language, "closed_book")
+        questions[text] = Question(text, getattr(entity.facts[key], language).text, None, key)
+    return ReadingExercise((), tuple(questions.values()), language, "closed_book")
 
 
 def plain_text(dice: Dice, language: str, *, held_out: bool = False) -> ReadingExercise:
@@ -286,8 +286,7 @@ def _evaluation(
     held_out: bool,
     unanswerable: float,
 ) -> list[ReadingExercise]:
-    if language not in LANGUAGES:
-        raise UsageError(f"the language is {language!r}: give one of {', '.join(LANGUAGES)}.")
+    check_language(language)
     if n_passages < 1:
         raise UsageError(f"n_passages is {n_passages}: give at least 1.")
     mix = ExerciseMix(

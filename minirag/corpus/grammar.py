@@ -26,9 +26,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from minirag.errors import DataError
+from minirag.errors import DataError, UsageError
 
 LANGUAGES = ("en", "es")
+
+
+def check_language(language: str) -> None:
+    """Raise a UsageError if the world does not speak the language."""
+    if language not in LANGUAGES:
+        raise UsageError(f"the language is {language!r}: give one of {', '.join(LANGUAGES)}.")
 
 
 class Phrase(NamedTuple):
@@ -72,15 +78,12 @@ class Template(NamedTuple):
         return contract(text) if self.spanish else text
 
 
+_UNCONTRACTED = re.compile(r"\b([dD]e|[aA]) el ")
+
+
 def contract(text: str) -> str:
     """Spanish "de el" to "del", "a el" to "al" (never before a capital "El" of a title)."""
-    if " el " in text:
-        text = text.replace(" de el ", " del ").replace(" a el ", " al ")
-        if text[:6] in ("De el ", "de el "):
-            text = text[0] + "el " + text[6:]
-        elif text[:5] in ("A el ", "a el "):
-            text = text[0] + "l " + text[5:]
-    return text
+    return _UNCONTRACTED.sub(r"\1l ", text) if " el " in text else text
 
 
 def capitalised(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.corpus.dice import Dice
-from minirag.corpus.grammar import Phrase, Template, bind, compile_template
+from minirag.corpus.grammar import Phrase, Template, bind, check_language, compile_template
 from minirag.errors import DataError
 
 DIRECTORY = Path(__file__).parent / "phrasings"
@@ -146,6 +146,7 @@ def load(domain: str, language: str) -> Phrasings:
     DataError
         If the file is missing, is not JSON, or holds a template that can't be compiled.
     """
+    check_language(language)
     path = DIRECTORY / f"{domain}.{language}.json"
     try:
         raw = json.loads(path.read_text("utf-8"))

@@ -47,7 +47,7 @@ def _review(dice: Dice, phrasings: Phrasings, label: str) -> str:
         return dice.pick(texts[key]).fill(slots)
 
     parts = [sentence("neutral", aspects[0])] if dice.chance(0.5) else []
-    if dice.chance(0.6):
+    if dice.chance(0.5):
         parts.append(sentence(f"concessions.{label}", aspects[0]))
     parts += [sentence(label, aspect) for aspect in aspects[1 : dice.between(2, 3)]]
     if dice.chance(0.5):

@@ -27,7 +27,7 @@ from minirag.corpus import passages
 from minirag.corpus.dice import Dice
 from minirag.corpus.facts import Domain, Entity
 from minirag.corpus.general import GENERAL
-from minirag.corpus.grammar import LANGUAGES, Bilingual, capitalised
+from minirag.corpus.grammar import Bilingual, capitalised, check_language
 from minirag.corpus.law import LAW
 from minirag.corpus.medicine import MEDICINE
 from minirag.corpus.phrasings import Phrasings, load, load_plain
@@ -110,8 +110,6 @@ class World:
 
     def phrasings(self, language: str) -> Phrasings:
         """Return how this world is put into words."""
-        if language not in LANGUAGES:
-            raise UsageError(f"the language is {language!r}: give one of {', '.join(LANGUAGES)}.")
         return (load_plain if self.wording == "plain" else load)(self.domain.name, language)
 
     def text(
@@ -153,6 +151,7 @@ class World:
         """
         if moment not in ("before", "after"):
             raise UsageError(f"moment is {moment!r}: give 'before' or 'after'.")
+        check_language(language)
         out = []
         for record in self.records:
             if moment == "before" and record.published >= CUTOFF:
