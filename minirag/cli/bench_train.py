@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minirag.errors import ModelUnavailable
-from minirag.training.batches import Batch, ExerciseBatches
+from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches
 from minirag.training.loop import make_optimizer, training_steps
 from minirag.training.machine import Machine, Precision, this_machine
 from minirag.training.pretrain import train_tokenizer
@@ -120,9 +120,8 @@ def _contender(
 
 def _plain_loss(model: Decoder, batch: Batch) -> Tensor:
     """Mean over all tokens, as transformers' own loss is: no part weighs more."""
-    real = batch.targets >= 0
-    logits = model.logits(model(batch.ids)[real])
-    return F.cross_entropy(logits.float(), batch.targets[real])
+    logits = model.logits(model(batch.ids)).float()  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=NO_TARGET)
 
 
 def _llama_loss(model: Any, batch: Batch) -> Tensor:

@@ -28,7 +28,7 @@ from minirag.errors import UsageError
 from minirag.files import MANIFEST, write_text_atomically
 from minirag.text.reading_format import END, PAD, SPECIAL_TOKENS
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import Batch, ExerciseBatches, Position
+from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches, Position
 from minirag.training.card import SCORES, TRAINING, save_card
 from minirag.training.curves import History, save_curve
 from minirag.training.evaluate_reading import (
@@ -72,12 +72,13 @@ def reading_loss(model: Decoder, batch: Batch, rest_weight: float) -> Tensor:
     Most of a sequence is text that nobody asks about. Averaged together, the few tokens that call
     for reading would hardly count.
     """
-    states = model(batch.ids)  # (B, T, D)
-    real = batch.targets >= 0  # (B, T)
-    logits = model.logits(states[real])  # (N, V): no scores where there is nothing to predict
-    losses = F.cross_entropy(logits.float(), batch.targets[real], reduction="none")  # (N,)
-    answers = batch.in_answer[real].float()
-    return _mean(losses, answers) + rest_weight * _mean(losses, 1 - answers)
+    logits = model.logits(model(batch.ids)).float()  # (B, T, V)
+    losses = F.cross_entropy(  # zero at padding
+        logits.flatten(0, 1), batch.targets.flatten(), reduction="none", ignore_index=NO_TARGET
+    ).view_as(batch.targets)
+    answers = batch.in_answer.float()
+    rest = (batch.targets != NO_TARGET).float() - answers
+    return _mean(losses, answers) + rest_weight * _mean(losses, rest)
 
 
 def _mean(losses: Tensor, weights: Tensor) -> Tensor:
