@@ -6,13 +6,16 @@ wording stands in training, since tests use the held-out ones.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 
-from minirag.corpus import exercises
+from minirag.corpus import passages
 from minirag.corpus.dice import Dice
 from minirag.corpus.facts import Entity
-from minirag.corpus.phrasings import Phrasings
-from minirag.corpus.world import World
+from minirag.corpus.general import well_known
+from minirag.corpus.grammar import capitalised
+from minirag.corpus.phrasings import Phrasings, load
+from minirag.corpus.world import CUTOFF, World, WorldDocument
 from minirag.errors import UsageError
 
 SLICES = ("stable", "unseen", "updated", "new", "general", "unanswerable")
@@ -126,13 +129,38 @@ def _unanswerable(
 
 
 def _general(dice: Dice, language: str, n: int, held_out: bool) -> list[SliceQuestion]:
-    questions = [
-        exercise.questions[0] for exercise in exercises.closed_book_set(language, held_out=held_out)
+    phrasings = load("general", language)
+    facts = [
+        (index, entity, key)
+        for index, entity in enumerate(well_known(), start=1)
+        for key in entity.facts
     ]
     return [
-        SliceQuestion("general", q.text, q.answer, language, q.attribute, None)
-        for q in dice.sample(questions, n)
+        SliceQuestion(
+            "general",
+            _ask(phrasings, entity, key, dice, held_out),
+            getattr(entity.facts[key], language).text,
+            language,
+            key,
+            f"known-{index}",
+        )
+        for index, entity, key in dice.sample(facts, n)
     ]
+
+
+def general_documents(language: str) -> list[WorldDocument]:
+    """Return an entry about each well-known entity: the knowledge base of the general slice.
+
+    Their ids are those that the general slice's questions name as their documents.
+    """
+    phrasings, dice = load("general", language), Dice("general documents", language)
+    out = []
+    for index, entity in enumerate(well_known(), start=1):
+        day = CUTOFF - datetime.timedelta(days=dice.between(1, 2000))
+        text = passages.document(dice, entity, phrasings, day)
+        title = capitalised(getattr(entity.name, language).text)
+        out.append(WorldDocument(f"known-{index}", title, text, day, entity.kind, language))
+    return out
 
 
 def training_questions(world: World, language: str, paraphrases: int = 4) -> list[SliceQuestion]:
