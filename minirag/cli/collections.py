@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from minirag.errors import DiskError, StoreError
 if TYPE_CHECKING:
     from minirag.retrieval.encoder import BiEncoder
     from minirag.retrieval.knowledge_base import Changes, KnowledgeBase
+    from minirag.text.datasets import Squad
+    from minirag.text.documents import Document
     from minirag.text.report import Report
 
 ENCODER = "all-MiniLM-L6-v2"
@@ -55,22 +58,56 @@ def cached_base(
     documents: Path, encoder: BiEncoder, report: Report, *, progress: bool
 ) -> tuple[KnowledgeBase, Changes]:
     """The knowledge base of a folder, from the cache; what changed since is read and encoded."""
+    return _cached(str(documents.resolve()), documents, encoder, report, progress)
+
+
+def _cached(
+    name: str,
+    source: Path | Iterable[Document],
+    encoder: BiEncoder,
+    report: Report | None,
+    progress: bool,
+) -> tuple[KnowledgeBase, Changes]:
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.transformer.hub import cache_dir
 
-    key = hashlib.sha256(f"{documents.resolve()}\0{encoder.fingerprint}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{name}\0{encoder.fingerprint}".encode()).hexdigest()[:24]
     place = cache_dir() / "knowledge-bases" / key
     try:
         base = KnowledgeBase.load(place, encoder)
     except StoreError:  # none yet, or not whole: it is only a cache
         base = KnowledgeBase(encoder)
-    changes = base.update_from(documents, progress=progress, report=report)
+    changes = base.update_from(source, progress=progress, report=report)
     if changes.added or changes.changed or changes.removed:
         try:
             base.save(place)
         except DiskError as error:
             print(f"warning: not cached: {error}", file=sys.stderr)
     return base, changes
+
+
+def threshold_for(encoder_name: str, given: float | None) -> float:
+    """The threshold given, or the one calibrated for this encoder; without either 0, and a word."""
+    from minirag.rag.threshold import load_calibrations
+
+    if given is not None:
+        return given
+    calibration = load_calibrations().get(encoder_name)
+    if calibration is None:
+        print(
+            f"warning: no threshold is calibrated for {encoder_name}: it will never abstain. "
+            "Give --threshold, or measure one with `minirag calibrate`.",
+            file=sys.stderr,
+        )
+        return 0.0
+    return calibration.threshold
+
+
+def squad_base(path: Path, squad: Squad, encoder: BiEncoder, *, progress: bool) -> KnowledgeBase:
+    """All paragraphs of a SQuAD file as a knowledge base; cached by the file's content."""
+    from minirag.files import sha256_of
+
+    return _cached(f"squad {sha256_of(path)}", squad.paragraphs, encoder, None, progress)[0]
 
 
 def print_report(report: Report) -> None:

@@ -65,7 +65,8 @@ class Abstention:
         )
 
 
-WRITING = Sampling(max_new_tokens=96)  # greedy: the same question, the same answer
+# Greedy: the same question, the same answer. One paragraph: small models go on to invent passages.
+WRITING = Sampling(max_new_tokens=96, stop=("\n\n",))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from minirag.transformer.models import Encoder
 
 Pooling = Literal["mean", "cls", "last"]
 
+STRETCH = 16_384  # texts sorted by length together
 TOKENS_PER_BATCH = 2048  # measured: larger batches fall out of the cache, smaller ones pay per call
 
 
@@ -109,16 +110,24 @@ class BiEncoder:
         """Vectors of unit length, float32 (n, D), in the order of the texts."""
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         n_cut = 0
-        with tqdm(total=len(texts), desc="encoding", unit=" texts", disable=not progress) as bar:
-            # A stretch at a time: enough to find texts of one length, and a bar that moves.
-            for start in range(0, len(texts), 4096):
-                tokens = self.tokenizer.encode_batch(texts[start : start + 4096])
-                n_cut += sum(len(ids) > self.max_tokens for ids in tokens)
-                tokens = [self._cut(ids) for ids in tokens]
+        # A stretch at a time: long enough to find texts of one length, short enough to hold.
+        for start in range(0, len(texts), STRETCH):
+            tokens = self.tokenizer.encode_batch(texts[start : start + STRETCH])
+            n_cut += sum(len(ids) > self.max_tokens for ids in tokens)
+            tokens = [self._cut(ids) for ids in tokens]
+            # The bar counts tokens: the longest texts come first, and a text is no unit of work.
+            with tqdm(
+                desc=f"encoding {start + len(tokens):,} of {len(texts):,}",
+                total=sum(map(len, tokens)),
+                unit=" tokens",
+                unit_scale=True,
+                disable=not progress,
+                leave=start + STRETCH >= len(texts),
+            ) as bar:
                 for rows in _batches_of_like_length(tokens, TOKENS_PER_BATCH):
                     vectors = self._vectors([tokens[row] for row in rows])
                     out[[start + row for row in rows]] = vectors.float().numpy()
-                    bar.update(len(rows))
+                    bar.update(sum(len(tokens[row]) for row in rows))
         if n_cut:
             warnings.warn(
                 f"{n_cut} of {len(texts)} texts have more than the {self.max_tokens} tokens that "

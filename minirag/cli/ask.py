@@ -1,0 +1,284 @@
+"""``minirag ask``: a question, an answer from the documents, and where it stands in them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minirag.cli.collections import (
+    READER,
+    add_encoder_options,
+    cached_base,
+    load_encoder,
+    open_base,
+    print_report,
+    threshold_for,
+)
+
+if TYPE_CHECKING:
+    from minirag.rag.pipeline import Abstention, Answer, Pipeline
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+    from minirag.retrieval.retriever import Hit
+
+_DESCRIPTION = """\
+Find the passages nearest to a question, let a language model answer from them, and show which of
+them stand behind the answer. Where no passage is near enough, it says so instead of guessing.
+
+examples:
+  minirag ask "How do I freeze the first row?" --kb kb
+  minirag ask "How do I freeze the first row?" --docs handbook     # indexes first; cached
+  minirag ask "How do I freeze the first row?" --kb kb --explain   # the glass box
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``ask`` to the command line."""
+    parser = subparsers.add_parser(
+        "ask",
+        help="ask a question and get an answer with its sources",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("question", metavar="QUESTION")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--kb", type=Path, help="a knowledge base that `minirag index` made")
+    where.add_argument("--docs", type=Path, help="a folder of text; its index is cached")
+    parser.add_argument("-k", type=int, default=4, help="passages to retrieve (default: 4)")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="least score of the best passage; 0 never abstains (default: as calibrated)",
+    )
+    parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
+    add_encoder_options(parser)
+    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest answer")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest answer")
+    parser.add_argument("--seed", type=int, default=0, help="of a temperature above 0")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show scores, prompt, token budget, each token's probability and what it read",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer and print."""
+    from minirag.errors import UsageError
+    from minirag.rag.pipeline import WRITING, Pipeline, Settings
+    from minirag.rag.reader import Reader
+    from minirag.text.report import Report
+
+    began = time.perf_counter()
+    if not args.question.strip():
+        raise UsageError("the question is empty: ask something, in quotation marks.")
+    sampling = dataclasses.replace(
+        WRITING,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        seed=args.seed,
+    )
+    report = Report()
+    if args.kb is not None:
+        base = open_base(args.kb, args.encoder, args.precision)
+    else:
+        encoder = load_encoder(args.encoder, args.precision)
+        base, _ = cached_base(args.docs, encoder, report, progress=not args.json)
+    threshold = threshold_for(base.encoder.name, args.threshold)
+    pipeline = Pipeline(
+        base,
+        Reader.load(args.reader, precision=args.precision),
+        Settings(k=args.k, threshold=threshold, sampling=sampling),
+    )
+    print_report(report)
+    ready = time.perf_counter() - began
+    result = pipeline.ask(args.question, None if args.json else _print_piece)
+    readings = _readings(pipeline, result) if args.explain else None
+    if args.json:
+        print(json.dumps(_as_json(pipeline, base, result, readings, ready), ensure_ascii=False))
+    else:
+        _print_result(pipeline, base, result, ready)
+        if args.explain:
+            _print_explanation(result, readings or [])
+    return 0
+
+
+def _readings(pipeline: Pipeline, result: Answer | Abstention) -> list[Any]:
+    from minirag.rag.explain import attention_read
+    from minirag.rag.pipeline import Answer
+
+    return attention_read(pipeline.reader, result) if isinstance(result, Answer) else []
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+
+def _print_piece(piece: str) -> None:
+    print(piece, end="", flush=True)
+
+
+def _place(hit_heading: str, document_id: str) -> str:
+    return f"{document_id}  {hit_heading}" if hit_heading else document_id
+
+
+def _snippet(text: str, width: int = 160) -> str:
+    return textwrap.shorten(" ".join(text.split()), width, placeholder=" ...")
+
+
+def _print_result(
+    pipeline: Pipeline, base: KnowledgeBase, result: Answer | Abstention, ready: float
+) -> None:
+    from minirag.rag.pipeline import Answer
+
+    if not isinstance(result, Answer):
+        print(result.text)
+        if result.hits:
+            print("\nThe nearest passages all the same:")
+            _print_hits(result.hits)
+        return
+    print("\n")
+    if result.invalid_citations:
+        numbers = ", ".join(f"[{n}]" for n in result.invalid_citations)
+        print(f"warning: the model cited {numbers}, which it was not given.", file=sys.stderr)
+    if result.prompt.dropped:
+        print(
+            f"warning: {len(result.prompt.dropped)} of {len(result.hits)} passages did not fit "
+            f"into the {result.prompt.context} tokens that {pipeline.reader.name} reads.",
+            file=sys.stderr,
+        )
+    if result.citations:
+        print("Sources")
+        for citation in result.citations:
+            passage = citation.passage
+            print(f"[{citation.number}] {_place(passage.heading, passage.document_id)}")
+            how = "cited by the model" if citation.marked else "found by comparing words"
+            print(
+                f"    score {citation.score:.2f}, holds {citation.support:.0%} of the answer's "
+                f"words ({how})"
+            )
+            print(textwrap.indent(_snippet(passage.text), "    "))
+    else:
+        print("No passage given holds most of the answer's words: don't rely on it. Retrieved:")
+        _print_hits(result.hits)
+    seconds = result.timings
+    print(
+        f"\n{pipeline.reader.name}, {base.encoder.name}; "
+        f"{ready:.1f} s to load, {seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
+    )
+
+
+def _print_hits(hits: list[Hit]) -> None:
+    for hit in hits:
+        print(f"  {hit.score:.2f}  {_place(hit.passage.heading, hit.passage.document_id)}")
+
+
+def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
+    from minirag.rag.pipeline import Answer
+
+    print("\n== retrieved ==")
+    _print_hits(result.hits)
+    if not isinstance(result, Answer):
+        return
+    prompt = result.prompt
+    print("\n== token budget ==")
+    print(
+        f"the model reads {prompt.context}; prompt {prompt.used}, kept for the answer "
+        f"{prompt.reserved}, free {prompt.context - prompt.used - prompt.reserved}; "
+        f"{len(prompt.passages)} passages given, {len(prompt.dropped)} dropped"
+    )
+    print(f"\n== prompt ==\n{prompt.text}")
+    print("== answer, token by token ==")
+    heads = "".join(f"  [{n}] " for n in range(1, len(prompt.passages) + 1))
+    print(f"{'token':<16}probability  attention on passages{heads}")
+    for reading in readings:
+        shares = "".join(f"{share:>6.0%}" for share in reading.passages)
+        print(
+            f"{reading.text!r:<16}{reading.probability:>11.3f}  "
+            f"{1 - reading.elsewhere:>8.0%} of all, thereof{shares}"
+        )
+    print(f"ended by: {result.generation.stopped_by}")
+
+
+# -- for programs ----------------------------------------------------------------------------------
+
+
+def _as_json(
+    pipeline: Pipeline,
+    base: KnowledgeBase,
+    result: Answer | Abstention,
+    readings: list[Any] | None,
+    ready: float,
+) -> dict[str, object]:
+    from minirag.rag.pipeline import Answer
+
+    values: dict[str, object] = {
+        "question": result.question,
+        "answer": result.text if isinstance(result, Answer) else None,
+        "abstained": result.abstained,
+        "citations": [],
+        "retrieved": [_hit_json(hit) for hit in result.hits],
+        "threshold": pipeline.settings.threshold,
+        "models": {
+            "reader": {"name": pipeline.reader.name, "fingerprint": pipeline.reader.fingerprint},
+            "encoder": {"name": base.encoder.name, "fingerprint": base.encoder.fingerprint},
+        },
+        "timings": {
+            "load": round(ready, 4),
+            "retrieve": round(result.timings.retrieve, 4),
+            "first_token": round(result.timings.first_token, 4),
+            "read": round(result.timings.read, 4),
+        },
+    }
+    if not isinstance(result, Answer):
+        return {**values, "reason": result.text}
+    values["citations"] = [
+        {
+            "number": c.number,
+            **_hit_json_of(c.passage, c.score),
+            "support": round(c.support, 4),
+            "marked": c.marked,
+        }
+        for c in result.citations
+    ]
+    values["invalid_citations"] = result.invalid_citations
+    values["stopped_by"] = result.generation.stopped_by
+    values["tokens"] = {
+        "prompt": result.prompt.used,
+        "answer": len(result.generation.ids),
+        "context": result.prompt.context,
+        "passages_dropped": len(result.prompt.dropped),
+    }
+    if readings is not None:
+        values["prompt"] = result.prompt.text
+        values["token_readings"] = [
+            {
+                "text": r.text,
+                "probability": round(r.probability, 6),
+                "passages": [round(share, 4) for share in r.passages],
+                "elsewhere": round(r.elsewhere, 4),
+            }
+            for r in readings
+        ]
+    return values
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return _hit_json_of(hit.passage, hit.score)
+
+
+def _hit_json_of(passage: Any, score: float) -> dict[str, object]:
+    return {
+        "document": passage.document_id,
+        "heading": passage.heading,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "score": round(float(score), 6),
+    }

@@ -1,0 +1,184 @@
+"""Retrieval and the whole pipeline, scored on public data: every number with its interval.
+
+SQuAD: all paragraphs of the file are the collection, so a question must first find its paragraph
+among thousands. BEIR: documents with graded judgments, scored as trec_eval does.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from minirag.errors import DataError
+from minirag.metrics import (
+    Interval,
+    bootstrap_interval,
+    exact_match,
+    mrr_at_k,
+    ndcg_at_k,
+    rank_by_score,
+    recall_at_k,
+    token_f1,
+)
+from minirag.rag.pipeline import Answer, Pipeline
+from minirag.retrieval.flat import FlatIndex
+from minirag.retrieval.knowledge_base import KnowledgeBase
+from minirag.retrieval.retriever import Hit, TextEncoder
+from minirag.text.datasets import Beir, Question, Squad
+
+RANKED = 10  # documents of a ranking that are scored on SQuAD
+_PASSAGES = 40  # retrieved for it: a long paragraph may be several passages
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Named scores with their intervals, and what they were measured on."""
+
+    n: int
+    scores: dict[str, Interval]
+    seconds: float
+
+    def table(self) -> str:
+        """As lines for people."""
+        lines = [f"{'':<14}{'mean':>6}   95 % interval   (n = {self.n})"]
+        lines += [
+            f"{name:<14}{score.value:>6.3f}   {score.low:.3f} to {score.high:.3f}"
+            for name, score in self.scores.items()
+        ]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, object]:
+        """As plain values."""
+        return {
+            "n": self.n,
+            "scores": {
+                name: {"value": s.value, "low": s.low, "high": s.high}
+                for name, s in self.scores.items()
+            },
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def sample_questions(squad: Squad, limit: int | None, seed: int) -> list[Question]:
+    """``limit`` questions drawn without replacement, in the file's order; None: all of them."""
+    if not squad.questions:
+        raise DataError("the file holds no questions: there is nothing to evaluate.")
+    if limit is None or limit >= len(squad.questions):
+        return squad.questions
+    chosen = sorted(random.Random(seed).sample(range(len(squad.questions)), limit))
+    return [squad.questions[i] for i in chosen]
+
+
+def _intervals(columns: dict[str, list[float]], seed: int) -> dict[str, Interval]:
+    return {name: bootstrap_interval(values, seed) for name, values in columns.items() if values}
+
+
+def ranked_documents(hits: Sequence[Hit], n: int) -> list[str]:
+    """The documents of a ranking of passages, each where its best passage stands."""
+    return list(dict.fromkeys(hit.passage.document_id for hit in hits))[:n]
+
+
+def squad_retrieval(
+    base: KnowledgeBase, questions: Sequence[Question], *, seed: int = 0, progress: bool = False
+) -> Scores:
+    """Whether each question's own paragraph is found among all of them."""
+    began = time.perf_counter()
+    hits = base.search_many([q.text for q in questions], _PASSAGES, progress=progress)
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("recall@1", "recall@5", "recall@10", "MRR@10")
+    }
+    for question, found in zip(questions, hits, strict=True):
+        ranking, judged = ranked_documents(found, RANKED), {question.paragraph_id: 1}
+        for k in (1, 5, 10):
+            columns[f"recall@{k}"].append(recall_at_k(ranking, judged, k))
+        columns["MRR@10"].append(mrr_at_k(ranking, judged, 10))
+    return Scores(len(questions), _intervals(columns, seed), time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One question answered by the whole pipeline."""
+
+    question: Question
+    text: str | None  # None: the pipeline abstained
+    exact: float
+    f1: float
+
+
+def squad_answers(
+    pipeline: Pipeline, questions: Sequence[Question], *, seed: int = 0, progress: bool = False
+) -> tuple[Scores, list[Prediction]]:
+    """Exact match and F1 of the whole pipeline, as SQuAD counts them.
+
+    An abstention is an empty answer: wrong where there is an answer, right where there is none.
+    """
+    began = time.perf_counter()
+    predictions = []
+    for question in tqdm(questions, desc="answering", unit=" questions", disable=not progress):
+        result = pipeline.ask(question.text)
+        text = result.text if isinstance(result, Answer) else None
+        golds = question.answers or ("",)
+        predictions.append(
+            Prediction(question, text, exact_match(text or "", golds), token_f1(text or "", golds))
+        )
+    columns = {
+        "exact match": [p.exact for p in predictions],
+        "F1": [p.f1 for p in predictions],
+        "abstained": [float(p.text is None) for p in predictions],
+    }
+    scores = Scores(len(questions), _intervals(columns, seed), time.perf_counter() - began)
+    return scores, predictions
+
+
+def best_scores(
+    base: KnowledgeBase,
+    squad: Squad,
+    questions: Sequence[Question],
+    *,
+    progress: bool = False,
+) -> tuple[list[float], list[float]]:
+    """Each question's best score with the whole collection, and without its own article."""
+    largest = max(
+        sum(squad.article_of[p.document_id] == article for p in base.passages)
+        for article in {q.article_id for q in questions}
+    )
+    hits = base.search_many([q.text for q in questions], largest + 1, progress=progress)
+    with_article = [found[0].score for found in hits]
+    without = [
+        next(h.score for h in found if squad.article_of[h.passage.document_id] != q.article_id)
+        for q, found in zip(questions, hits, strict=True)
+    ]
+    return with_article, without
+
+
+def beir_retrieval(
+    encoder: TextEncoder, data: Beir, *, seed: int = 0, progress: bool = False
+) -> Scores:
+    """nDCG@10, recall@10 and @100, and MRR@10 of the encoder with exact search.
+
+    A document is one vector, of its title and text as far as the encoder reads, as BEIR has it.
+    """
+    began = time.perf_counter()
+    texts = [f"{document.title} {document.text}".strip() for document in data.corpus]
+    index = FlatIndex(encoder.dim, "cosine")
+    index.add(encoder.encode(texts, progress=progress))
+    queries = encoder.encode(list(data.queries.values()), progress=progress)
+    scores, ids = index.search(queries, 100)
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("nDCG@10", "recall@10", "recall@100", "MRR@10")
+    }
+    for row, query in enumerate(data.queries):
+        found = {
+            data.corpus[int(i)].id: float(score)
+            for i, score in zip(ids[row], scores[row], strict=True)
+        }
+        ranking, judged = rank_by_score(found), data.qrels[query]
+        columns["nDCG@10"].append(ndcg_at_k(ranking, judged, 10))
+        columns["recall@10"].append(recall_at_k(ranking, judged, 10))
+        columns["recall@100"].append(recall_at_k(ranking, judged, 100))
+        columns["MRR@10"].append(mrr_at_k(ranking, judged, 10))
+    return Scores(len(data.queries), _intervals(columns, seed), time.perf_counter() - began)
