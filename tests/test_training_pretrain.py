@@ -108,7 +108,10 @@ def test_what_is_asked_for_must_fit_what_is_there(tmp_path: Path) -> None:
     pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
     with pytest.raises(UsageError, match="--resume"):
         pretrain(TINY.with_steps(2), tmp_path, machine=CPU, watching=QUIET)
-    with pytest.raises(UsageError, match="steps: 2 then, 6 now"):
+    wider = dataclasses.replace(TINY.with_steps(2), d_ff=64)
+    with pytest.raises(UsageError, match="d_ff: 48 then, 64 now"):
+        pretrain(wider, tmp_path, machine=CPU, watching=QUIET, resume=True)
+    with pytest.raises(UsageError, match=r"has done 2 of 2 steps; a run of 6 would"):
         pretrain(TINY, tmp_path, machine=CPU, watching=QUIET, resume=True)
     with pytest.raises(UsageError, match="another seed"):
         pretrain(TINY.with_steps(2), tmp_path, seed=1, machine=CPU, watching=QUIET, resume=True)
@@ -152,6 +155,27 @@ def test_answers_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     alone = [answer_exercises(model, tokenizer, [e])[0] for e in exercises]
     assert [a.exercise for a in together] == exercises
     assert [a.answer for a in together] == [a.answer for a in alone]
+
+
+def test_a_run_may_get_another_length_before_the_rate_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(TINY, stages=TINY.stages[:1], decay_share=0.2)
+    pretrain(recipe.with_steps(12), tmp_path / "whole", machine=CPU, watching=QUIET)
+    show = pretraining._Meter.show
+
+    def show_until_killed(self, step):
+        if step.number == 4:
+            raise _Killed
+        show(self, step)
+
+    monkeypatch.setattr(pretraining._Meter, "show", show_until_killed)
+    watching = dataclasses.replace(QUIET, checkpoint_every=2)
+    with pytest.raises(_Killed):
+        pretrain(recipe.with_steps(9), tmp_path / "longer", machine=CPU, watching=watching)
+    monkeypatch.undo()
+    pretrain(recipe.with_steps(12), tmp_path / "longer", machine=CPU, watching=QUIET, resume=True)
+    assert _losses(tmp_path / "longer") == _losses(tmp_path / "whole")
 
 
 def test_stages_begin_by_share_or_at_the_latest() -> None:

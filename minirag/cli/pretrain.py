@@ -32,7 +32,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="M",
         help="as many steps as this machine takes in M minutes, measured before the start",
     )
-    length.add_argument("--steps", type=int, metavar="N", help="exactly N steps")
+    length.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="exactly N steps; a resumed run can be given another N before its rate falls",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the model goes (default: runs/RECIPE)"

@@ -305,8 +305,14 @@ def _check_directory(
     if there:
         run = read_run(checkpoint)
         precision = "bf16" if machine.bf16 else "fp32"
+        done, planned = run["progress"]["step"], run["recipe"]["steps"]
+        if not recipe.same_beginning(recipe.with_steps(planned), done):
+            raise UsageError(
+                f"{checkpoint} has done {done} of {planned} steps; a run of {recipe.steps} would "
+                "have gone another way by then. Another length can be given before the rate falls."
+            )
         for name, here, then in (
-            ("recipe", recipe_as_json(recipe), run["recipe"]),
+            ("recipe", recipe_as_json(recipe.with_steps(planned)), run["recipe"]),
             ("seed", seed, run["seed"]),
             ("precision", precision, run["precision"]),
         ):

@@ -84,6 +84,14 @@ class Recipe:
         """What the exercises are like at a step."""
         return [stage.mix for stage in self.stages if stage.begins(self.steps) <= step][-1]
 
+    def same_beginning(self, other: Recipe, steps: int) -> bool:
+        """Whether two lengths of one recipe take the same first ``steps`` steps."""
+        ours, theirs = self.schedule(), other.schedule()
+        return max(steps, 1) <= min(self.steps, other.steps) and all(
+            ours(step) == theirs(step) and self.mix_at(step) == other.mix_at(step)
+            for step in range(steps)
+        )
+
     def with_steps(self, steps: int) -> Recipe:
         """The same for a run of another length; its parts keep their shares."""
         return dataclasses.replace(self, steps=steps)
