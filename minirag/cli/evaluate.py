@@ -9,13 +9,20 @@ from pathlib import Path
 from minirag.cli.collections import (
     READER,
     add_encoder_options,
+    cached_base,
     load_encoder,
+    open_base,
+    print_report,
     squad_base,
     threshold_for,
 )
 
 _DESCRIPTION = """\
 Score the retriever, and on SQuAD the whole pipeline, with 95 % bootstrap intervals.
+
+--questions takes your own, asked of --docs or --kb: JSON lines with "question", "documents" (where
+the answer stands; none: nowhere) and "words" (what a right answer holds; alternatives by |). Every
+answer is shown.
 
 --squad takes a SQuAD 1.1 or 2.0 file (.json or .json.gz): all its paragraphs are the collection,
 the questions are asked of all of it. --beir takes a folder in BEIR's layout (corpus.jsonl,
@@ -25,6 +32,7 @@ examples:
   minirag evaluate --squad train-v1.1.json.gz --limit 300
   minirag evaluate --squad dev-v2.0.json --limit 300 --retrieval-only
   minirag evaluate --beir cranfield
+  minirag evaluate --questions mine.jsonl --docs handbook
 """
 
 
@@ -39,6 +47,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--squad", type=Path, metavar="FILE")
     what.add_argument("--beir", type=Path, metavar="DIR")
+    what.add_argument(
+        "--questions", type=Path, metavar="FILE", help="your own, with --docs or --kb"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--docs", type=Path, help="the documents that --questions are about")
+    where.add_argument("--kb", type=Path, help="the same as a knowledge base")
     parser.add_argument("--limit", type=int, metavar="N", help="questions, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0, help="of the draw and of the bootstrap")
     parser.add_argument("--retrieval-only", action="store_true", help="don't write answers")
@@ -56,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit is {args.limit}: give at least one question.")
-    results = _beir(args) if args.beir is not None else _squad(args)
+    if args.questions is not None:
+        results = _own(args)
+    else:
+        results = _beir(args) if args.beir is not None else _squad(args)
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return 0
@@ -77,6 +94,48 @@ def _beir(args: argparse.Namespace) -> dict[str, object]:
         "documents": len(data.corpus),
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
         "retrieval": scores.to_json(),
+    }
+
+
+def _own(args: argparse.Namespace) -> dict[str, object]:
+    from minirag.errors import UsageError
+    from minirag.rag.own_questions import judge, read_own_questions, summary
+    from minirag.rag.pipeline import Pipeline, Settings
+    from minirag.rag.reader import Reader
+    from minirag.text.report import Report
+
+    questions = read_own_questions(args.questions)
+    show = not args.json
+    report = Report()
+    if args.kb is not None:
+        base = open_base(args.kb, args.encoder, args.precision)
+    elif args.docs is not None:
+        encoder = load_encoder(args.encoder, args.precision)
+        base, _ = cached_base(args.docs, encoder, report, progress=show)
+    else:
+        raise UsageError("--questions needs the documents they are about: give --docs or --kb.")
+    print_report(report)
+    reader = Reader.load(args.reader, precision=args.precision)
+    settings = Settings(k=args.k, threshold=threshold_for(base.encoder.name, args.threshold))
+    judged = judge(Pipeline(base, reader, settings), questions, progress=show)
+    scores = summary(judged)
+    if show:
+        for number, j in enumerate(judged, start=1):
+            verdict = "right" if j.right else "WRONG"
+            print(f"{number:>2}. {j.question.text}\n    {verdict}: {j.answer or '(abstained)'}")
+            print(f"    cites {', '.join(j.cited) or 'nothing'}")
+        print(f"\n{reader.name}, {base.encoder.name}, {args.k} passages, n = {len(judged)}")
+        for name, score in scores.items():
+            print(f"{name:<16}{score.value:>6.2f}   {score.low:.2f} to {score.high:.2f}")
+    return {
+        "questions": str(args.questions),
+        "encoder": {"name": base.encoder.name, "fingerprint": base.encoder.fingerprint},
+        "reader": {"name": reader.name, "fingerprint": reader.fingerprint},
+        "threshold": settings.threshold,
+        "scores": {
+            name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()
+        },
+        "answers": [j.to_json() for j in judged],
     }
 
 
