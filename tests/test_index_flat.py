@@ -413,7 +413,7 @@ def test_files_that_are_no_index_are_refused(tmp_path, meta, files):
         tmp_path,
         flat.KIND,
         {name: writer(array) for name, array in arrays.items() if array is not None},
-        {"dim": 5, "metric": "l2", "count": 20, "next_id": 20, **meta},
+        {"dim": 5, "metric": "l2", "count": 20, "next_id": 20, "lists": 0, **meta},
     )
     with pytest.raises(StoreError):
         FlatIndex.load(tmp_path)

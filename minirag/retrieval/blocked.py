@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from minirag.retrieval.store import Rows
 from minirag.retrieval.vectors import (
     Floats,
     Ids,
     Metric,
-    Rows,
     exact_scores,
     product_error,
 )
@@ -29,7 +29,7 @@ LOWEST = np.finfo(np.float32).min  # any row that may be found scores higher; de
 def search_blocked(
     rows: Rows, queries: Floats, query_norms: NDArray[np.float64], k: int, metric: Metric
 ) -> tuple[Floats, Ids]:
-    """Scores (Q, k) and ids (Q, k) of the k best rows for each query (Q, D); k <= live rows."""
+    """Scores and ids (Q, k) of the k best ``rows`` (one list, k live at least) for each query."""
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)
     errors = product_error(metric, queries.shape[1], rows.largest_norm, query_norms)
@@ -42,7 +42,7 @@ def search_blocked(
 
 
 def _one_pass(rows: Rows, queries: Floats, found: Candidates) -> None:
-    n, n_queries, k = len(rows.ids), len(queries), found.k
+    n, n_queries, k = int(rows.size[0]), len(queries), found.k
     block = min(n, max(SCORES_PER_BLOCK // n_queries, 4 * k))
     size = max(1, min(GROUP, block // (2 * k)))  # more groups than k: see the first threshold
     n_groups = -(-block // size)
@@ -51,10 +51,9 @@ def _one_pass(rows: Rows, queries: Floats, found: Candidates) -> None:
         stop = min(start + block, n)
         live = products[: stop - start]
         np.matmul(rows.vectors[start:stop], queries.T, out=live)  # (block, Q)
-        if rows.half_squares is not None:
+        if found.metric == "l2":
             live -= rows.half_squares[start:stop, None]
-        low, high = np.searchsorted(rows.dead, (start, stop))
-        live[rows.dead[low:high] - start] = -np.inf
+        live[rows.dead_between(start, stop)] = -np.inf
         products[stop - start :] = -np.inf  # the last block's rest
         maxima = products.reshape(size, n_groups, n_queries).max(axis=0)  # (groups, Q)
         if start == 0 and n_groups > k:  # k groups reach it, so k rows do

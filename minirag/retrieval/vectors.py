@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -204,34 +203,5 @@ def product_error(
     if metric == "l2":
         size = (largest_norm + query_norms) ** 2
     tiny = np.finfo(np.float32).tiny  # products below it lose digits
-    return ((dim + 8) * (_UNIT_ROUNDOFF * size + tiny)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The vectors that one search sees; nothing in it ever changes.
-
-    An update writes beyond the end of these arrays, or into new ones, and puts a new ``Rows`` in
-    the place of this one. So a search sees the state before or after an update, never between.
-    """
-
-    vectors: Floats  # (n, D)
-    ids: Ids  # (n,)
-    half_squares: Floats | None  # (n,) for l2
-    largest_norm: float
-    dead: NDArray[np.intp]  # row numbers, ascending, that no search may find
-
-    @property
-    def n_live(self) -> int:
-        """How many rows a search may find."""
-        return len(self.ids) - len(self.dead)
-
-    def only(self, chosen: NDArray[np.intp]) -> Rows:
-        """These live rows alone (numbers ascending): copied if few, the others dead if many."""
-        if 4 * len(chosen) > len(self.ids):
-            out = np.ones(len(self.ids), bool)
-            out[chosen] = False
-            return replace(self, dead=np.flatnonzero(out))
-        half = None if self.half_squares is None else self.half_squares[chosen]
-        none_dead = np.empty(0, np.intp)
-        return Rows(self.vectors[chosen], self.ids[chosen], half, self.largest_norm, none_dead)
+    errors: Floats = ((dim + 8) * (_UNIT_ROUNDOFF * size + tiny)).astype(np.float32)
+    return errors
