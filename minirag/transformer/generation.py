@@ -26,6 +26,7 @@ class Sampling:
     top_p: float | None = None  # draw among the likeliest that together reach p (nucleus)
     seed: int = 0  # of each sequence's own generator: neighbours in a batch change nothing
     stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
+    ignore_end: bool = False  # write on after an end token: for measurements of a fixed length
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 0:
@@ -101,7 +102,7 @@ def generate(
     for ids, probabilities in _steps(model, prompts, sampling):
         for row in list(live):
             token = ids[row]
-            if token in model.config.eos_ids:
+            if token in model.config.eos_ids and not sampling.ignore_end:
                 results[row].stopped_by = "end"
                 live.remove(row)
             elif not results[row].accept(token, probabilities[row], sampling, tokenizer):
@@ -127,7 +128,7 @@ def stream(
     result = Generation() if result is None else result
     shown = 0  # characters handed out
     for ids, probabilities in _steps(model, [prompt], sampling):
-        if ids[0] in model.config.eos_ids:
+        if ids[0] in model.config.eos_ids and not sampling.ignore_end:
             result.stopped_by = "end"
             break
         if not result.accept(ids[0], probabilities[0], sampling, tokenizer):

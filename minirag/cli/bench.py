@@ -1,0 +1,87 @@
+"""``minirag bench``: speed, measured side by side with other libraries in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+_DESCRIPTION = """\
+Measure speed beside the libraries that are known for it, in one process, turn by turn. Machines are
+noisy: read the ratios, not the seconds. Above 1, minirag is faster.
+
+  encode    sentence vectors against sentence-transformers
+  generate  writing on against transformers
+  train     pretraining steps against transformers
+
+For a machine without newer vector units, set ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
+The other libraries come with `pip install 'minirag[peers]'`.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``bench`` to the command line."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure speed side by side with other libraries",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("encode", "generate", "train"))
+    parser.add_argument("--threads", type=int, default=1, help="of both sides (default: 1)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from minirag.errors import UsageError
+
+    if args.threads < 1:
+        raise UsageError(f"--threads is {args.threads}: 1 is the least.")
+    results = _models(args) if args.what in ("encode", "generate") else _train(args)
+    if args.json:
+        print(json.dumps(results, indent=2))
+    return 0
+
+
+def _models(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from minirag.cli.bench_models import HEADER, bench_encode, bench_generate
+    from minirag.cli.collections import ENCODER, READER
+    from minirag.transformer.hub import locate
+
+    torch.set_num_threads(args.threads)
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    name = locate(ENCODER if args.what == "encode" else READER).name
+    bench = bench_encode if args.what == "encode" else bench_generate
+    comparisons = bench(name, dtype)
+    if not args.json:
+        print(f"{name}, {args.precision}, {args.threads} threads")
+        print(HEADER)
+        for comparison in comparisons:
+            print(comparison.line())
+    return {
+        "model": name,
+        "precision": args.precision,
+        "threads": args.threads,
+        "comparisons": [comparison.to_json() for comparison in comparisons],
+    }
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from minirag.cli.bench_train import bench_train
+
+    torch.set_num_threads(args.threads)
+    results = bench_train(precision=args.precision)
+    if not args.json:
+        print(f"training, {args.precision}, {args.threads} threads: tokens a second")
+        for name, rate in results["tokens_per_second"].items():
+            loss = results["last_loss"][name]
+            print(f"{name:<32}{rate:>9,}   loss {loss:.3f} after {results['steps']} steps")
+        print(f"ratio to the faster peer: {results['ratio_to_faster_peer']:.2f}x")
+    return results
