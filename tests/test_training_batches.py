@@ -35,7 +35,7 @@ from minirag.training.batches import (
     cut_into_batches,
     make_batch,
 )
-from minirag.training.pretrain import reading_loss
+from minirag.training.run import reading_loss
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.models import Decoder
 

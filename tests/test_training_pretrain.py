@@ -13,6 +13,8 @@ from minirag.corpus.exercises import ExerciseMix
 from minirag.errors import ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
 from minirag.training import pretrain as pretraining
+from minirag.training import report as reporting
+from minirag.training import run as running
 from minirag.training.card import card, card_agrees
 from minirag.training.curves import History
 from minirag.training.evaluate_reading import (
@@ -72,7 +74,7 @@ def test_the_same_again_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.Mon
     assert _losses(tmp_path / "second") == whole
 
     # Killed without warning after step 5: what counts is the checkpoint after step 4.
-    save_run = pretraining.save_run
+    save_run = running.save_run
     steps_saved = []
 
     def save_until_killed(directory, model, optimizer, run):
@@ -81,7 +83,7 @@ def test_the_same_again_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.Mon
         steps_saved.append(run["progress"]["step"])
         save_run(directory, model, optimizer, run)
 
-    monkeypatch.setattr(pretraining, "save_run", save_until_killed)
+    monkeypatch.setattr(running, "save_run", save_until_killed)
     show = pretraining._Meter.show
 
     def show_until_killed(self, step):
@@ -121,7 +123,7 @@ def test_a_finished_run_is_a_model_with_a_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = [dataclasses.replace(t, exercises=t.exercises[:2]) for t in reading_tests(5, 2)]
-    monkeypatch.setattr(pretraining, "reading_tests", lambda *_: few)
+    monkeypatch.setattr(reporting, "reading_tests", lambda *_: few)
     watching = dataclasses.replace(QUIET, report_questions=2)
     scores = pretrain(TINY, tmp_path, machine=CPU, watching=watching, command="minirag test")
     assert len(scores) == len(few) == 30

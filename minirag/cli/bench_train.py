@@ -17,8 +17,8 @@ from minirag.errors import ModelUnavailable
 from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches
 from minirag.training.loop import make_optimizer, training_steps
 from minirag.training.machine import Machine, Precision, this_machine
-from minirag.training.pretrain import train_tokenizer
 from minirag.training.recipes import GPT_BASE, Recipe
+from minirag.training.run import train_tokenizer
 from minirag.transformer.models import Decoder
 
 Loss = Callable[[Any, Batch], Tensor]
