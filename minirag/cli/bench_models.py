@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from minirag.errors import UsageError
 from minirag.retrieval.encoder import BiEncoder
 from minirag.transformer import checkpoints
-from minirag.transformer.generation import Sampling, generate
+from minirag.transformer.generation import Sampling, generate, prepare
 from minirag.transformer.hub import locate
 from minirag.transformer.models import Decoder
 
@@ -84,7 +84,8 @@ def compare(
 ) -> Comparison:
     """Run both once to warm up and compare, then ``ROUNDS`` times by turns."""
     agreement = agree(ours(), theirs())
-    our_seconds, their_seconds = [], []
+    our_seconds: list[float] = []
+    their_seconds: list[float] = []
     for _ in range(ROUNDS):
         for side, seconds in ((ours, our_seconds), (theirs, their_seconds)):
             began = time.perf_counter()
@@ -155,36 +156,35 @@ def bench_generate(
     model = checkpoints.load(directory, dtype)
     if not isinstance(model, Decoder):
         raise UsageError(f"{reader} is no decoder: there is nothing to generate with.")
+    prepare(model)
     vocabulary = model.config.vocab_size
     theirs = library.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
     prompt = torch.randint(
         100, vocabulary, (1, n_prompt), generator=torch.Generator().manual_seed(seed)
     )
 
-    def our_tokens(n: int) -> list[int]:
+    def ours(n: int) -> Callable[[], list[int]]:
         sampling = Sampling(max_new_tokens=n, ignore_end=True)
-        return generate(model, prompt.tolist(), sampling)[0].ids
+        return lambda: generate(model, prompt.tolist(), sampling)[0].ids
 
-    def their_tokens(n: int) -> list[int]:
-        with torch.inference_mode():
-            out = theirs.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                do_sample=False,
-                max_new_tokens=n,
-                min_new_tokens=n,
-                pad_token_id=0,
-            )
-        tokens: list[int] = out[0, n_prompt:].tolist()
+    def peers(n: int) -> Callable[[], list[int]]:
+        def tokens() -> list[int]:
+            with torch.inference_mode():
+                out = theirs.generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    do_sample=False,
+                    max_new_tokens=n,
+                    min_new_tokens=n,
+                    pad_token_id=0,
+                )
+            new: list[int] = out[0, n_prompt:].tolist()
+            return new
+
         return tokens
 
     def agree(a: list[int], b: list[int]) -> str:
         same = next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
         return f"first {same} of {len(a)} tokens equal"
 
-    return [
-        compare(
-            f"prompt of {n_prompt}, {n} new", lambda: our_tokens(n), lambda: their_tokens(n), agree
-        )  # noqa: B023
-        for n in (n_new, 1)
-    ]
+    return [compare(f"prompt of {n_prompt}, {n} new", ours(n), peers(n), agree) for n in (n_new, 1)]

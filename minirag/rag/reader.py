@@ -10,6 +10,7 @@ from minirag.errors import CheckpointError
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.machine import Precision, this_machine
 from minirag.transformer import checkpoints
+from minirag.transformer.generation import prepare
 from minirag.transformer.hub import locate
 from minirag.transformer.models import Decoder
 
@@ -54,4 +55,5 @@ class Reader:
                 f"{files.name} is an {model.config.kind}; answers are written by a decoder, "
                 "such as SmolLM2-135M-Instruct."
             )
+        prepare(model)
         return cls(model, Tokenizer.load(files.directory), files.name, files.fingerprint)

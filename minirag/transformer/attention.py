@@ -117,9 +117,8 @@ class Rotary(nn.Module):
         place = torch.arange(max_length, device="cpu").float()
         frequency = theta ** -(torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
         angle = place[:, None] * frequency  # (max_length, E/2)
-        angle = torch.cat([angle, angle], dim=-1)  # (max_length, E)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
+        self.register_buffer("cos", torch.cat([angle.cos(), angle.cos()], -1), persistent=False)
+        self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], -1), persistent=False)
 
     def at(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines at positions (T,) or (B, T): shape (1 or B, 1, T, E).
@@ -134,10 +133,12 @@ class Rotary(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + E/2]) of x (B, H, T, E) by its angle."""
-    half = x.size(-1) // 2
-    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return x * cos + turned * sin
+    """Turn each pair (x[i], x[i + E/2]) of x (B, H, T, E) by its angle.
+
+    The pair (a, b) becomes (a cos - b sin, b cos + a sin); the first half of ``sin`` holds the
+    minus.
+    """
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)
 
 
 class LayerCache:
@@ -222,7 +223,8 @@ class Attention(nn.Module):
             k = self.key(source).view(B, S, self.n_kv_heads, -1).transpose(1, 2)  # (B, G, S, E)
             v = self.value(source).view(B, S, self.n_kv_heads, -1).transpose(1, 2)
         if rotation is not None:
-            q, k = rotate(q, *rotation), rotate(k, *rotation)
+            both = rotate(torch.cat([q, k], dim=1), *rotation)  # one go: (B, H + G, T, E)
+            q, k = both.split([self.n_heads, self.n_kv_heads], dim=1)
         if cache is not None and memory is None:
             k, v = cache.append(k, v, capacity)
         elif cache is not None:
