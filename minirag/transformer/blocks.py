@@ -106,6 +106,17 @@ class Block(nn.Module):
         return normed
 
 
+class Embedding(nn.Embedding):
+    """``nn.Embedding`` without first weights: the model draws them all, with its own generator.
+
+    A model laid out on torch's "meta" device, to be filled from a file, draws none: there, a normal
+    draw would import torch's compiler, which takes longer than reading the file.
+    """
+
+    def reset_parameters(self) -> None:
+        """Leave the table as it is."""
+
+
 class Embeddings(nn.Module):
     """Tokens as vectors, with learned positions and segments where the configuration has them."""
 
@@ -115,8 +126,8 @@ class Embeddings(nn.Module):
         self.token = token
         self.scale = config.embedding_scale
         learned = config.positions == "learned"
-        self.position = nn.Embedding(config.max_length, D) if learned else None
-        self.token_type = nn.Embedding(config.n_token_types, D) if config.n_token_types else None
+        self.position = Embedding(config.max_length, D) if learned else None
+        self.token_type = Embedding(config.n_token_types, D) if config.n_token_types else None
         self.norm = make_norm(config) if config.embedding_norm else None
         self.dropout = nn.Dropout(config.dropout)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minirag.errors import CheckpointError, UsageError
 from minirag.transformer.attention import LayerCache, Mask, Rotary, causal_mask, padding_mask
-from minirag.transformer.blocks import Block, Embeddings, Head, make_norm
+from minirag.transformer.blocks import Block, Embedding, Embeddings, Head, make_norm
 from minirag.transformer.config import TransformerConfig
 
 
@@ -154,7 +154,7 @@ class Encoder(Model):
 
     def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
         super().__init__(config, "encoder")
-        token = nn.Embedding(config.vocab_size, config.d_model)
+        token = Embedding(config.vocab_size, config.d_model)
         self.tower = Tower(config, token, config.n_layers)
         self.head = Head(config, token) if config.head != "none" else None
         self._begin(seed)
@@ -179,7 +179,7 @@ class Decoder(Model):
 
     def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
         super().__init__(config, "decoder")
-        token = nn.Embedding(config.vocab_size, config.d_model)
+        token = Embedding(config.vocab_size, config.d_model)
         self.tower = Tower(config, token, config.n_layers)
         self.head = Head(config, token)
         self._begin(seed)
@@ -217,7 +217,7 @@ class EncoderDecoder(Model):
 
     def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
         super().__init__(config, "encoder-decoder")
-        token = nn.Embedding(config.vocab_size, config.d_model)
+        token = Embedding(config.vocab_size, config.d_model)
         self.encoder = Tower(config, token, config.n_layers)
         self.decoder = Tower(config, token, config.decoder_layers, cross=True)
         self.head = Head(config, token)
