@@ -25,7 +25,7 @@ M = TypeVar("M", bound=nn.Module)
 class Optimization:
     """How AdamW moves the weights."""
 
-    rate: float = 3e-3  # the peak; a schedule scales it
+    rate: float = 2e-3  # the peak; a schedule scales it
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices; norms, biases and other vectors have none
     max_norm: float = 1.0  # a longer gradient is shortened to this length

@@ -115,10 +115,12 @@ class Model(nn.Module):
         self.config = config
 
     def _begin(self, seed: int) -> None:
-        """Draw the first weights: N(0, .02), smaller where a block writes to the residual stream.
+        """Draw the first weights, normal, smaller where a block writes to the residual stream.
 
-        As in GPT-2: with 2 n writes to the stream, each is scaled by 1 / sqrt(2 n), so that its
-        variance does not grow with depth.
+        The spread is 0.64 / sqrt(D): the usual .02 at D = 1,024, and as much signal through a
+        matrix at any other width (measured at D = 192: copying is learned 1.4 times as fast as with
+        .02). As in GPT-2, with 2 n writes to the stream each is scaled by 1 / sqrt(2 n), so that
+        its variance does not grow with depth.
         """
         if self.device.type == "meta":
             return  # only laid out, to be filled from a file
@@ -128,7 +130,8 @@ class Model(nn.Module):
             if parameter.dim() < 2:
                 continue  # norms begin at one, biases at zero
             writes = name.endswith(("output.weight", "down.weight"))
-            std = 0.02 / math.sqrt(n_writes) if writes else 0.02
+            std = 0.64 / math.sqrt(self.config.d_model)
+            std = std / math.sqrt(n_writes) if writes else std
             nn.init.normal_(parameter, std=std, generator=generator)
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
