@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -136,6 +137,12 @@ def _remove_strays(directory: Path, keep: set[str], names: Mapping[str, object])
                     path.unlink()
 
 
+def holds_leftovers_only(directory: Path) -> bool:
+    """Whether all that a directory holds, if anything, is what a killed first save left."""
+    leftover = re.compile(r".+-[0-9a-f]{8}(\.\w+)?|\..+\.[0-9a-f]{8}\.part")
+    return all(leftover.fullmatch(path.name) for path in directory.iterdir())
+
+
 def _sum_of(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
@@ -188,9 +195,7 @@ def load_set(
             raise StoreError(f"{path} names a file outside its directory: {file!r}.")
         paths[name] = directory / file
         if not paths[name].is_file() or paths[name].stat().st_size != size:
-            raise StoreError(
-                f"{paths[name]} is missing or cut short: build the {kind} again."
-            )
+            raise StoreError(f"{paths[name]} is missing or cut short: build the {kind} again.")
         if verify and sha256_of(paths[name]) != digest:
             raise StoreError(
                 f"{paths[name]} is damaged (its checksum differs): build the {kind} again."

@@ -15,9 +15,11 @@ from minirag.cli.collections import (
     READER,
     add_encoder_options,
     cached_base,
+    counted,
     load_encoder,
     open_base,
     print_report,
+    show_bars,
     threshold_for,
 )
 
@@ -71,12 +73,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Answer and print."""
+    began = time.perf_counter()  # importing torch is the longest part of a start, and counts
     from minirag.errors import UsageError
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
     from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
-    began = time.perf_counter()
     if not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
     sampling = dataclasses.replace(
@@ -85,17 +87,18 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature,
         seed=args.seed,
     )
+    settings = Settings(k=args.k, sampling=sampling)  # a wrong one is told before models are loaded
     report = Report()
     if args.kb is not None:
         base = open_base(args.kb, args.encoder, args.precision)
     else:
         encoder = load_encoder(args.encoder, args.precision)
-        base, _ = cached_base(args.docs, encoder, report, progress=not args.json)
+        base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
     threshold = threshold_for(base.encoder.name, args.threshold)
     pipeline = Pipeline(
         base,
         Reader.load(args.reader, precision=args.precision),
-        Settings(k=args.k, threshold=threshold, sampling=sampling),
+        dataclasses.replace(settings, threshold=threshold),
     )
     print_report(report)
     ready = time.perf_counter() - began
@@ -143,13 +146,13 @@ def _print_result(
             print("\nThe nearest passages all the same:")
             _print_hits(result.hits)
         return
-    print("\n")
+    print("\n" if result.text else "The model wrote nothing.\n")
     if result.invalid_citations:
         numbers = ", ".join(f"[{n}]" for n in result.invalid_citations)
         print(f"warning: the model cited {numbers}, which it was not given.", file=sys.stderr)
     if result.prompt.dropped:
         print(
-            f"warning: {len(result.prompt.dropped)} of {len(result.hits)} passages did not fit "
+            f"warning: {len(result.prompt.dropped)} of the {len(result.hits)} passages did not fit "
             f"into the {result.prompt.context} tokens that {pipeline.reader.name} reads.",
             file=sys.stderr,
         )
@@ -165,12 +168,14 @@ def _print_result(
             )
             print(textwrap.indent(_snippet(passage.text), "    "))
     else:
-        print("No passage given holds most of the answer's words: don't rely on it. Retrieved:")
+        if result.text:
+            print("No passage given holds most of the answer's words: don't rely on it.")
+        print("Retrieved")
         _print_hits(result.hits)
     seconds = result.timings
     print(
-        f"\n{pipeline.reader.name}, {base.encoder.name}; "
-        f"{ready:.1f} s to load, {seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
+        f"\n{pipeline.reader.name}, {base.encoder.name}; {ready:.1f} s to start, "
+        f"{seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
     )
 
 
@@ -191,7 +196,7 @@ def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None
     print(
         f"the model reads {prompt.context}; prompt {prompt.used}, kept for the answer "
         f"{prompt.reserved}, free {prompt.context - prompt.used - prompt.reserved}; "
-        f"{len(prompt.passages)} passages given, {len(prompt.dropped)} dropped"
+        f"{counted(len(prompt.passages), 'passage')} given, {len(prompt.dropped)} dropped"
     )
     print(f"\n== prompt ==\n{prompt.text}")
     print("== answer, token by token ==")

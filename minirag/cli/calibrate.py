@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minirag.cli.collections import add_encoder_options, load_encoder, squad_base
+from minirag.cli.collections import add_encoder_options, load_encoder, show_bars, squad_base
 
 _DESCRIPTION = """\
 Ask questions of a collection that holds their article, and of the same collection without it, and
@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from minirag.text.datasets import read_squad
 
     squad = read_squad(args.squad)
-    questions = sample_questions(squad, args.limit, args.seed)
+    questions = sample_questions(squad, args.limit, args.seed, answerable=True)
     encoder = load_encoder(args.encoder, args.precision)
-    base = squad_base(args.squad, squad, encoder, progress=not args.json)
-    with_article, without = best_scores(base, squad, questions, progress=not args.json)
+    base = squad_base(args.squad, squad, encoder, progress=show_bars(args))
+    with_article, without = best_scores(base, squad, questions, progress=show_bars(args))
     calibration = calibrate(
         encoder.name,
         with_article,

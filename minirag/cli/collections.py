@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.errors import DiskError, StoreError
+from minirag.errors import DiskError, ModelUnavailable, StoreError
 
 if TYPE_CHECKING:
     from minirag.retrieval.encoder import BiEncoder
@@ -35,6 +35,11 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def show_bars(args: argparse.Namespace) -> bool:
+    """Bars are for people at a terminal: in a pipe or a log file they would be noise."""
+    return not args.json and sys.stderr.isatty()
+
+
 def load_encoder(name: str | None, precision: str) -> BiEncoder:
     """The encoder, in the precision that suits the machine."""
     import torch
@@ -50,8 +55,17 @@ def open_base(directory: Path, encoder: str | None, precision: str) -> Knowledge
     """A saved knowledge base with the encoder that it names."""
     from minirag.retrieval.knowledge_base import KnowledgeBase
 
-    info = KnowledgeBase.info(directory)
-    return KnowledgeBase.load(directory, load_encoder(encoder or info.encoder_name, precision))
+    name = encoder or KnowledgeBase.info(directory).encoder_name
+    try:
+        model = load_encoder(name, precision)
+    except ModelUnavailable as error:
+        if encoder is not None:
+            raise
+        raise ModelUnavailable(
+            f"{directory} was built with the encoder {name}: {error} "
+            "If it was built with one from a directory, give that directory with --encoder."
+        ) from error
+    return KnowledgeBase.load(directory, model)
 
 
 def cached_base(
@@ -108,6 +122,11 @@ def squad_base(path: Path, squad: Squad, encoder: BiEncoder, *, progress: bool) 
     from minirag.files import sha256_of
 
     return _cached(f"squad {sha256_of(path)}", squad.paragraphs, encoder, None, progress)[0]
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 document``, ``4,647 passages``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def print_report(report: Report) -> None:

@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from minirag.cli.collections import show_bars
+
 if TYPE_CHECKING:
     from minirag.transformer.hub import ModelFiles
 
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     names = args.names or list(DEFAULT_MODELS)
     reports = []
     for name in names:
-        report = _report(name, locate(name, download=True, progress=not args.json))
+        report = _report(name, locate(name, download=True, progress=show_bars(args)))
         reports.append(report)
         if not args.json:
             _print_report(report)

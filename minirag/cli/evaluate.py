@@ -13,6 +13,7 @@ from minirag.cli.collections import (
     load_encoder,
     open_base,
     print_report,
+    show_bars,
     squad_base,
     threshold_for,
 )
@@ -66,10 +67,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from minirag.errors import UsageError
-
-    if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit is {args.limit}: give at least one question.")
     if args.questions is not None:
         results = _own(args)
     else:
@@ -85,7 +82,7 @@ def _beir(args: argparse.Namespace) -> dict[str, object]:
 
     data = read_beir(args.beir)
     encoder = load_encoder(args.encoder, args.precision)
-    scores = beir_retrieval(encoder, data, seed=args.seed, progress=not args.json)
+    scores = beir_retrieval(encoder, data, seed=args.seed, progress=show_bars(args))
     if not args.json:
         print(f"{args.beir}: {len(data.corpus):,} documents, encoded by {encoder.name}")
         print(scores.table())
@@ -111,13 +108,13 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
         base = open_base(args.kb, args.encoder, args.precision)
     elif args.docs is not None:
         encoder = load_encoder(args.encoder, args.precision)
-        base, _ = cached_base(args.docs, encoder, report, progress=show)
+        base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
     else:
         raise UsageError("--questions needs the documents they are about: give --docs or --kb.")
     print_report(report)
     reader = Reader.load(args.reader, precision=args.precision)
     settings = Settings(k=args.k, threshold=threshold_for(base.encoder.name, args.threshold))
-    judged = judge(Pipeline(base, reader, settings), questions, progress=show)
+    judged = judge(Pipeline(base, reader, settings), questions, progress=show_bars(args))
     scores = summary(judged)
     if show:
         for number, j in enumerate(judged, start=1):
@@ -151,8 +148,8 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     questions = sample_questions(squad, args.limit, args.seed)
     encoder = load_encoder(args.encoder, args.precision)
     show = not args.json
-    base = squad_base(args.squad, squad, encoder, progress=show)
-    retrieval = squad_retrieval(base, questions, seed=args.seed, progress=show)
+    base = squad_base(args.squad, squad, encoder, progress=show_bars(args))
+    retrieval = squad_retrieval(base, questions, seed=args.seed, progress=show_bars(args))
     if show:
         print(
             f"{args.squad}: {len(squad.paragraphs):,} paragraphs in {len(base.passages):,} "
@@ -176,7 +173,7 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
         sampling=Sampling(max_new_tokens=32, stop=("\n",)),
     )
     answers, predictions = squad_answers(
-        Pipeline(base, reader, settings), questions, seed=args.seed, progress=show
+        Pipeline(base, reader, settings), questions, seed=args.seed, progress=show_bars(args)
     )
     if show:
         print(f"\n{reader.name} reads {args.k} passages; abstains below {settings.threshold}")

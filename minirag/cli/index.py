@@ -9,9 +9,11 @@ from pathlib import Path
 
 from minirag.cli.collections import (
     add_encoder_options,
+    counted,
     load_encoder,
     open_base,
     print_report,
+    show_bars,
 )
 
 _DESCRIPTION = """\
@@ -51,13 +53,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Build or update the knowledge base and say what happened."""
     from minirag.errors import StoreError, UsageError
-    from minirag.files import MANIFEST
+    from minirag.files import MANIFEST, holds_leftovers_only
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.text.report import Report
 
     began = time.perf_counter()
     if (args.out / MANIFEST).exists():
-        base = open_base(args.out, args.encoder, args.precision)
+        try:
+            base = open_base(args.out, args.encoder, args.precision)
+        except StoreError as error:
+            raise StoreError(f"{error} To begin anew, delete {args.out} first.") from error
         for name in ("size", "overlap"):
             given, kept = getattr(args, name), getattr(base, name)
             if given not in (None, kept):
@@ -65,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                     f"{args.out} was made with --{name} {kept}, and {given} is asked for: "
                     "choose another --out, or delete it first."
                 )
-    elif args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+    elif args.out.exists() and (not args.out.is_dir() or not holds_leftovers_only(args.out)):
         raise StoreError(
             f"{args.out} exists and is no knowledge base: choose a new or empty directory."
         )
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         encoder = load_encoder(args.encoder, args.precision)
         base = KnowledgeBase(encoder, size=args.size, overlap=args.overlap)
     report = Report()
-    changes = base.update_from(args.docs, progress=not args.json, report=report)
+    changes = base.update_from(args.docs, progress=show_bars(args), report=report)
     base.save(args.out)
     seconds = time.perf_counter() - began
     print_report(report)
@@ -101,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     print(
-        f"{args.out}: {len(base):,} documents, {len(base.passages):,} passages "
+        f"{args.out}: {counted(len(base), 'document')}, {counted(len(base.passages), 'passage')} "
         f"({changes.added:,} added, {changes.changed:,} changed, {changes.removed:,} removed, "
         f"{changes.unchanged:,} as before), encoded by {base.encoder.name}; {seconds:.1f} s"
     )

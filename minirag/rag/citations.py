@@ -58,8 +58,8 @@ def cite(answer: str, passages: Sequence[Passage], scores: Sequence[float]) -> C
     Returns
     -------
     Cited
-        Citations that the model marked come in the order of the prompt; found ones by support,
-        then by place.
+        Citations in the order of the prompt: those that the model marked, else those that hold
+        the largest share of the answer's words, if it is ``MOST`` of them.
     """
     named = [int(match.group(1)) for match in _MARKER.finditer(answer)]
     invalid = sorted({n for n in named if not 1 <= n <= len(passages)})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from minirag.errors import DataError
+from minirag.errors import DataError, UsageError
 from minirag.metrics import (
     Interval,
     bootstrap_interval,
@@ -63,14 +63,22 @@ class Scores:
         }
 
 
-def sample_questions(squad: Squad, limit: int | None, seed: int) -> list[Question]:
-    """``limit`` questions drawn without replacement, in the file's order; None: all of them."""
-    if not squad.questions:
-        raise DataError("the file holds no questions: there is nothing to evaluate.")
-    if limit is None or limit >= len(squad.questions):
-        return squad.questions
-    chosen = sorted(random.Random(seed).sample(range(len(squad.questions)), limit))
-    return [squad.questions[i] for i in chosen]
+def sample_questions(
+    squad: Squad, limit: int | None, seed: int, *, answerable: bool = False
+) -> list[Question]:
+    """``limit`` questions drawn without replacement, in the file's order; None: all of them.
+
+    ``answerable`` leaves out those that SQuAD 2.0 calls impossible.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}: give at least one question.")
+    questions = [q for q in squad.questions if q.answers or not answerable]
+    if not questions:
+        raise DataError("the file holds no such questions: there is nothing to evaluate.")
+    if limit is None or limit >= len(questions):
+        return questions
+    chosen = sorted(random.Random(seed).sample(range(len(questions)), limit))
+    return [questions[i] for i in chosen]
 
 
 def _intervals(columns: dict[str, list[float]], seed: int) -> dict[str, Interval]:
@@ -141,7 +149,15 @@ def best_scores(
     *,
     progress: bool = False,
 ) -> tuple[list[float], list[float]]:
-    """Each question's best score with the whole collection, and without its own article."""
+    """Each question's best score with the whole collection, and without its own article.
+
+    Raises
+    ------
+    DataError
+        If all paragraphs are of one article: without it nothing is left.
+    """
+    if len(set(squad.article_of.values())) < 2:
+        raise DataError("the file holds one article only: give one with several, such as SQuAD's.")
     largest = max(
         sum(squad.article_of[p.document_id] == article for p in base.passages)
         for article in {q.article_id for q in questions}
@@ -161,17 +177,21 @@ def beir_retrieval(
     """nDCG@10, recall@10 and @100, and MRR@10 of the encoder with exact search.
 
     A document is one vector, of its title and text as far as the encoder reads, as BEIR has it.
+    Queries without a relevant document can't be scored and are left out, as trec_eval does.
     """
     began = time.perf_counter()
+    scored = [query for query in data.queries if max(data.qrels[query].values()) > 0]
+    if not scored:
+        raise DataError("no query has a relevant document: there is nothing to evaluate.")
     texts = [f"{document.title} {document.text}".strip() for document in data.corpus]
     index = FlatIndex(encoder.dim, "cosine")
     index.add(encoder.encode(texts, progress=progress))
-    queries = encoder.encode(list(data.queries.values()), progress=progress)
+    queries = encoder.encode([data.queries[query] for query in scored], progress=progress)
     scores, ids = index.search(queries, 100)
     columns: dict[str, list[float]] = {
         name: [] for name in ("nDCG@10", "recall@10", "recall@100", "MRR@10")
     }
-    for row, query in enumerate(data.queries):
+    for row, query in enumerate(scored):
         found = {
             data.corpus[int(i)].id: float(score)
             for i, score in zip(ids[row], scores[row], strict=True)
@@ -181,4 +201,4 @@ def beir_retrieval(
         columns["recall@10"].append(recall_at_k(ranking, judged, 10))
         columns["recall@100"].append(recall_at_k(ranking, judged, 100))
         columns["MRR@10"].append(mrr_at_k(ranking, judged, 10))
-    return Scores(len(data.queries), _intervals(columns, seed), time.perf_counter() - began)
+    return Scores(len(scored), _intervals(columns, seed), time.perf_counter() - began)

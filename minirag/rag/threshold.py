@@ -75,6 +75,8 @@ def calibrate(
     ----------
     answerable, unanswerable : best score of the same questions, with and without their article
     """
+    if min(len(answerable), len(unanswerable)) < 2:
+        raise UsageError("a threshold needs two questions at least: one to choose, one to count.")
     threshold = round(best_threshold(answerable[::2], unanswerable[::2]), 3)
     right = [score < threshold for score in unanswerable[1::2]]
     false = [score < threshold for score in answerable[1::2]]
