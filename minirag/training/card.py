@@ -1,7 +1,7 @@
 """The model card of a pretrained base model: prose around numbers that files beside it hold.
 
-The card is written from ``training.json``, ``scores.json`` and (if there) ``speed.json`` alone, so
-that writing it again shows whether card and files agree.
+The card is written from ``training.json``, ``scores.json`` and (if there) ``speed.json`` and
+``vocabulary.json`` alone, so that writing it again shows whether card and files agree.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ CARD = "README.md"
 TRAINING = "training.json"
 SCORES = "scores.json"
 SPEED = "speed.json"
+VOCABULARY = "vocabulary.json"
 
 _TEMPLATE = """\
 ---
@@ -50,7 +51,7 @@ trained from nothing on generated text about an invented country, by minirag's o
 - Time: {minutes} minutes of training steps ({processor_minutes} minutes of processor time over all
   cores) on: {device}, {cores} cores, {precision}, torch {torch}, {system}. {load}
 
-{speeds}![The course of the run](curve.png)
+{speeds}{vocabularies}![The course of the run](curve.png)
 
 ## Scores
 
@@ -85,6 +86,8 @@ def card(directory: Path) -> str:
     try:
         training, scores = _read(directory / TRAINING), _read(directory / SCORES)
         speed = _read(directory / SPEED) if (directory / SPEED).is_file() else None
+        sizes = directory / VOCABULARY
+        vocabularies = json.loads(sizes.read_text("utf-8")) if sizes.is_file() else []
         recipe, machine = training["recipe"], training["machine"]
         minutes = training["seconds"] / 60
         processor_minutes = training["processor_seconds"] / 60
@@ -108,6 +111,7 @@ def card(directory: Path) -> str:
             **machine,
             load=_load(minutes * machine["threads"], processor_minutes),
             speeds=_speeds(speed, training["tokens"]),
+            vocabularies=_vocabularies(vocabularies),
             report_seed=scores["seed"],
             scores=_table(scores["scores"]),
         )
@@ -147,6 +151,25 @@ def _speeds(speed: dict[str, Any] | None, tokens: int) -> str:
     return (
         "Measured speed, and the time that the same number of tokens takes at it:\n\n"
         "| | tokens/s | measured over | this training |\n|---|---|---|---|\n"
+        f"{rows}\n\n"
+    )
+
+
+def _vocabularies(entries: list[dict[str, Any]]) -> str:
+    if not entries:
+        return ""
+    rows = "\n".join(
+        f"| {e['vocab_size']:,} | {e['tokens_per_word']} | {e['tokens_per_exercise']} "
+        f"| {e['domain_words_in_known_pieces']:.3f} | {e['pieces_per_domain_word']} |"
+        for e in entries
+    )
+    return (
+        "Why this vocabulary: of the sizes tried it is the largest whose pieces are nearly all "
+        f"known. *Known pieces*: the share of {entries[0]['domain_words']:,} words of medicine and "
+        "law, none of them in general text, that fall into two or more pieces which all occur "
+        "often in general text.\n\n"
+        "| entries | tokens a word | tokens an exercise | known pieces | pieces a domain word |\n"
+        "|---|---|---|---|---|\n"
         f"{rows}\n\n"
     )
 
