@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from minirag.retrieval.blocked import search_blocked
 from minirag.retrieval.index_files import load_rows, save_rows
-from minirag.retrieval.store import Rows, VectorIndex
+from minirag.retrieval.rows import Rows
+from minirag.retrieval.store import VectorIndex
 from minirag.retrieval.vectors import (
     Floats,
     Ids,
@@ -116,7 +117,7 @@ class FlatIndex(VectorIndex):
         DiskError
             If writing fails; what was saved before is untouched.
         """
-        rows, next_id = self._state()
+        rows, next_id = self.state()
         save_rows(Path(directory), KIND, rows, self.metric, next_id)
 
     @classmethod
@@ -135,7 +136,7 @@ class FlatIndex(VectorIndex):
         StoreError
             If something is missing, damaged, or not an index.
         """
-        rows, metric, next_id = load_rows(Path(directory), KIND, mmap=mmap, verify=verify)
+        rows, metric, next_id, _ = load_rows(Path(directory), KIND, mmap=mmap, verify=verify)
         index = cls(rows.vectors.shape[1], metric)
-        index._show(rows, next_id)
+        index.hold(rows, next_id)
         return index

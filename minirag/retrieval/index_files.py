@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,23 @@ import numpy as np
 
 from minirag.errors import StoreError
 from minirag.files import load_set, save_set
+from minirag.retrieval.rows import NO_ROWS, Centroids, Rows
 from minirag.retrieval.storage import files_named, open_array, space_of, whole_number, writer_of
-from minirag.retrieval.store import NO_ROWS, Rows
 from minirag.retrieval.vectors import LARGEST_NORM, Metric, half_squares, row_norms
 
 
-def save_rows(directory: Path, kind: str, rows: Rows, metric: Metric, next_id: int) -> None:
-    """Save what an index holds, list after list, the dead and the free room left out."""
+def save_rows(
+    directory: Path,
+    kind: str,
+    rows: Rows,
+    metric: Metric,
+    next_id: int,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Save what an index holds, list after list, the dead and the free room left out.
+
+    ``settings`` are more plain values for the manifest, which :func:`load_rows` gives back.
+    """
     live = rows.all_live()
     together = len(live) > 0 and live[-1] - live[0] == len(live) - 1
     packed = slice(live[0], live[-1] + 1) if together else live  # a view, or else a copy
@@ -29,16 +39,20 @@ def save_rows(directory: Path, kind: str, rows: Rows, metric: Metric, next_id: i
         "dim": rows.vectors.shape[1],
         "count": len(live),
         "next_id": next_id,
-        "lists": len(rows.centroids),
+        "lists": 0,
+        **(settings or {}),
     }
-    if len(rows.centroids):
-        files["centroids.npy"] = writer_of(rows.centroids)
+    if rows.centroids is not None:
+        meta["lists"] = len(rows.size)
+        files["centroids.npy"] = writer_of(rows.centroids.vectors)
         files["sizes.npy"] = writer_of(rows.live.astype(np.int64))
     save_set(directory, kind, files, meta)
 
 
-def load_rows(directory: Path, kind: str, *, mmap: bool, verify: bool) -> tuple[Rows, Metric, int]:
-    """Read what :func:`save_rows` wrote: rows, metric, next id.
+def load_rows(
+    directory: Path, kind: str, *, mmap: bool, verify: bool
+) -> tuple[Rows, Metric, int, dict[str, Any]]:
+    """Read what :func:`save_rows` wrote: rows, metric, next id, and all that the manifest says.
 
     Raises
     ------
@@ -52,10 +66,10 @@ def load_rows(directory: Path, kind: str, *, mmap: bool, verify: bool) -> tuple[
     vector_file, id_file = files_named(paths, "vectors.npy", "ids.npy")
     vectors = open_array(vector_file, np.float32, (n, dim), mmap=mmap)
     ids = open_array(id_file, np.int64, (n,))
-    centroids, size = np.empty((0, dim), np.float32), np.array([n])
+    centroids, size = None, np.array([n])
     if lists:
         centroid_file, size_file = files_named(paths, "centroids.npy", "sizes.npy")
-        centroids = open_array(centroid_file, np.float32, (lists, dim))
+        centroids = Centroids.of(open_array(centroid_file, np.float32, (lists, dim)))
         size = open_array(size_file, np.int64, (lists,))
     norms = row_norms(vectors)
     largest = float(norms.max(initial=0.0))
@@ -63,11 +77,11 @@ def load_rows(directory: Path, kind: str, *, mmap: bool, verify: bool) -> tuple[
         n == 0 or (ids.min() >= 0 and ids.max() < next_id and len(np.unique(ids)) == n),
         np.all((size >= 0) & (size <= n)) and size.sum() == n,
         bool(np.all(norms <= LARGEST_NORM)),
-        bool(np.all(row_norms(centroids) <= LARGEST_NORM)),
+        centroids is None or centroids.largest_norm <= LARGEST_NORM,
     ]
     if not all(right):
         what = ("ids", "list sizes", "vectors", "centroids")[right.index(False)]
         raise StoreError(f"{directory} holds impossible {what}: build the index again.")
     start = np.cumsum(size) - size
     rows = Rows(vectors, ids, half_squares(norms), largest, start, size, NO_ROWS, centroids)
-    return rows, metric, next_id
+    return rows, metric, next_id, meta

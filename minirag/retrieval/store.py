@@ -1,23 +1,17 @@
-"""Vectors and their ids in memory: added, replaced and removed while other threads search.
-
-Rows lie list after list in one array: an IVF index has a list per centroid, the exact index has
-one list. A list has some free room at its end, so that adding one by one stays cheap; when one is
-full, all are laid out anew with half as much room again. A removed row is dead, not gone, until a
-quarter of all are.
-"""
+"""Adding, replacing and removing vectors while other threads search: what both indexes share."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minirag.errors import UsageError
+from minirag.retrieval.rows import RowNumbers, Rows, lay_out, one_list, places, table_of, write_rows
 from minirag.retrieval.vectors import (
     Floats,
     Ids,
@@ -26,129 +20,7 @@ from minirag.retrieval.vectors import (
     as_vectors,
     check_distinct,
     check_space,
-    half_squares,
-    row_norms,
 )
-
-RowNumbers = NDArray[np.intp]
-NO_ROWS: RowNumbers = np.empty(0, np.intp)
-COPIED_AT_ONCE = 1 << 14  # rows
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What one search sees; nothing in it ever changes.
-
-    An update writes into free room, which no ``Rows`` reaches yet, or into new arrays, and puts a
-    new ``Rows`` in the place of this one. So a search sees the state before or after an update,
-    never between.
-    """
-
-    vectors: Floats  # (capacity, D); what lies outside the lists means nothing
-    ids: Ids  # (capacity,)
-    half_squares: Floats  # (capacity,) |x|²/2
-    largest_norm: float
-    start: RowNumbers  # (lists,) ascending: where each list begins
-    size: RowNumbers  # (lists,)
-    dead: RowNumbers  # ascending: rows in the lists that no search may find
-    centroids: Floats  # (lists, D), or (0, D) if there is one list and nothing to choose
-
-    @cached_property
-    def n_live(self) -> int:
-        """How many rows a search may find."""
-        return int(self.size.sum()) - len(self.dead)
-
-    @cached_property
-    def live(self) -> RowNumbers:
-        """How many rows of each list a search may find (lists,)."""
-        return self.size - np.bincount(self.list_of(self.dead), minlength=len(self.size))
-
-    def list_of(self, rows: RowNumbers) -> RowNumbers:
-        """The list that each row is in."""
-        return np.searchsorted(self.start, rows, side="right") - 1
-
-    def dead_between(self, start: int, stop: int) -> RowNumbers:
-        """The dead among these rows, counted from ``start``."""
-        low, high = np.searchsorted(self.dead, (start, stop))
-        return self.dead[low:high] - start
-
-    def all_live(self) -> RowNumbers:
-        """The numbers of all rows that a search may find, ascending."""
-        rows = _places(self.start, np.repeat(np.arange(len(self.size)), self.size))
-        if len(self.dead) == 0:
-            return rows
-        alive = np.ones(len(self.ids), bool)
-        alive[self.dead] = False
-        return rows[alive[rows]]
-
-    def only(self, chosen: RowNumbers) -> Rows:
-        """These live rows alone (ascending): copied if they are few, else the others are dead."""
-        if 4 * len(chosen) > self.n_live:
-            others = np.ones(len(self.ids), bool)
-            others[chosen] = False
-            live = self.all_live()
-            return replace(self, dead=np.union1d(self.dead, live[others[live]]))
-        return lay_out(self, chosen, self.list_of(chosen), self.centroids)
-
-
-def no_rows(dim: int) -> Rows:
-    """One empty list."""
-    nothing, one = np.empty((0, dim), np.float32), np.zeros(1, np.intp)
-    halves = np.empty(0, np.float32)
-    return Rows(nothing, np.empty(0, np.int64), halves, 0.0, one, one, NO_ROWS, nothing)
-
-
-def _places(first: RowNumbers, lists: RowNumbers) -> RowNumbers:
-    """Rows for members that come list after list: counted on, in each, from ``first`` (lists,)."""
-    size = np.bincount(lists, minlength=len(first))
-    return first[lists] + np.arange(len(lists)) - (np.cumsum(size) - size)[lists]
-
-
-def lay_out(
-    old: Rows,
-    rows: RowNumbers,
-    lists: RowNumbers,
-    centroids: Floats,
-    room: RowNumbers | None = None,
-) -> Rows:
-    """Copy these rows of ``old`` into new arrays, each into its list.
-
-    Parameters
-    ----------
-    rows, lists : (n,)
-    room : (lists,), optional
-        How many rows each list may come to hold; default: as many as it gets.
-    """
-    size = np.bincount(lists, minlength=max(len(centroids), 1))
-    room = size if room is None else room
-    start = np.cumsum(room) - room
-    order = np.argsort(lists, kind="stable")
-    new = Rows(
-        np.empty((room.sum(), old.vectors.shape[1]), np.float32),
-        np.empty(room.sum(), np.int64),
-        np.empty(room.sum(), np.float32),
-        0.0,
-        start,
-        size,
-        NO_ROWS,
-        centroids,
-    )
-    at = _places(start, lists[order])
-    norm = _copy(new, at, old.vectors, old.ids, rows[order])
-    return replace(new, largest_norm=norm)
-
-
-def _copy(into: Rows, at: RowNumbers, vectors: Floats, ids: Ids, rows: RowNumbers) -> float:
-    """Write vectors[rows], ids[rows] at the rows ``at``; return their largest norm."""
-    largest = 0.0
-    for begin in range(0, len(rows), COPIED_AT_ONCE):
-        part = slice(begin, begin + COPIED_AT_ONCE)
-        some = vectors[rows[part]]
-        norms = row_norms(some)
-        into.vectors[at[part]], into.ids[at[part]] = some, ids[rows[part]]
-        into.half_squares[at[part]] = half_squares(norms)
-        largest = max(largest, float(norms.max()))
-    return largest
 
 
 class VectorIndex:
@@ -167,7 +39,7 @@ class VectorIndex:
         self._lock = threading.RLock()
         self._row_of: dict[int, int] = {}
         self._next_id = 0
-        self._rows = no_rows(self.dim)
+        self._rows = one_list(np.empty((0, self.dim), np.float32), np.empty(0, np.int64))
         self._room = self._rows.size  # (lists,) rows that each list may come to hold where it is
 
     def __len__(self) -> int:
@@ -285,8 +157,8 @@ class VectorIndex:
         moved = bool(np.any(rows.size + more > room)) or 4 * len(dead) > rows.size.sum()
         if moved:
             rows, room = _with_room(rows, more)
-        at = _places(rows.start + rows.size, lists[by_list])
-        largest = max(rows.largest_norm, _copy(rows, at, vectors, add, by_list))
+        at = places(rows.start + rows.size, lists[by_list])
+        largest = max(rows.largest_norm, write_rows(rows, at, vectors, add, by_list))
         rows = replace(rows, size=rows.size + more, largest_norm=largest)
         # Nothing can fail from here on.
         if moved:
@@ -298,12 +170,12 @@ class VectorIndex:
         self._next_id = max(self._next_id, int(add.max(initial=-1)) + 1)
         self._rows, self._room = rows, room
 
-    def _state(self) -> tuple[Rows, int]:
+    def state(self) -> tuple[Rows, int]:
         """Rows and the next id, of one moment."""
         with self._lock:
             return self._rows, self._next_id
 
-    def _show(self, rows: Rows, next_id: int) -> None:
+    def hold(self, rows: Rows, next_id: int) -> None:
         """Hold these rows from now on, with no room to spare."""
         with self._lock:
             self._row_of, self._next_id = table_of(rows), next_id
@@ -330,9 +202,3 @@ def _with_room(old: Rows, more: RowNumbers) -> tuple[Rows, RowNumbers]:
     room = size if first else size + size // 4 + 8
     live = old.all_live()
     return lay_out(old, live, old.list_of(live), old.centroids, room), room
-
-
-def table_of(rows: Rows) -> dict[int, int]:
-    """The row of each id."""
-    live = rows.all_live()
-    return dict(zip(rows.ids[live].tolist(), live.tolist(), strict=True))

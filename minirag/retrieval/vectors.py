@@ -25,7 +25,8 @@ Ids = NDArray[np.int64]
 
 LARGEST_NORM = 2.0**62  # so that (|x| + |q|)², at most 2**126, is still a float32
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
-_CHUNK = 8192  # rows turned into float64 at a time
+_TINY = float(np.finfo(np.float32).tiny)  # products below it lose digits
+_CHUNK = 1024  # rows turned into float64 at a time
 
 
 def check_space(dim: int, metric: str) -> None:
@@ -114,41 +115,44 @@ def as_vectors(
             f"{name} have {array.shape[1]} dimensions, the index holds {dim}: "
             "use the encoder that the index was built with."
         )
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused below
+    # A float64 beyond float32 becomes infinite; what is not finite is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
         rows = np.ascontiguousarray(array, np.float32)
-    norms = row_norms(rows)
-    bad = np.flatnonzero(~np.isfinite(norms))
-    if len(bad):
+        norms = np.empty(len(rows))
+        unit = np.empty_like(rows) if metric == "cosine" else rows
+        for part in _chunks(len(rows)):
+            wide = rows[part].astype(np.float64)
+            norms[part] = norm = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+            if metric == "cosine":
+                unit[part] = wide / np.where(norm > 0, norm, 1.0)[:, None]
+    if not np.isfinite(norms).all():
         raise UsageError(
-            f"row {bad[0]} of the {name} holds NaN or infinity (in float32): "
+            f"row {np.isfinite(norms).argmin()} of the {name} holds NaN or infinity (in float32): "
             "leave it out or find out where it comes from."
         )
     if metric == "cosine":
-        return _normalised(rows, norms), np.where(norms > 0, 1.0, 0.0)
-    large = np.flatnonzero(norms > LARGEST_NORM)
-    if len(large):
+        return unit, np.sign(norms)
+    if norms.max(initial=0.0) > LARGEST_NORM:
+        large = int((norms > LARGEST_NORM).argmax())
         raise UsageError(
-            f"row {large[0]} of the {name} has norm {norms[large[0]]:.3g}, and squares beyond "
+            f"row {large} of the {name} has norm {norms[large]:.3g}, and squares beyond "
             f"{LARGEST_NORM:.3g} overflow float32: scale the vectors down."
         )
     return rows, norms
 
 
+def _chunks(n: int) -> list[slice]:
+    """Slices of n rows, short enough for the float64 copies to stay in the processor's cache."""
+    return [slice(start, start + _CHUNK) for start in range(0, n, _CHUNK)]
+
+
 def row_norms(rows: Floats) -> NDArray[np.float64]:
     """Euclidean norms (n,) of ``rows`` (n, D), summed in float64; not finite where a row isn't."""
     norms = np.empty(len(rows))
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK].astype(np.float64)
-        norms[start : start + _CHUNK] = np.sqrt(np.einsum("nd,nd->n", chunk, chunk))
+    for part in _chunks(len(rows)):
+        chunk = rows[part].astype(np.float64)
+        norms[part] = np.sqrt(np.einsum("nd,nd->n", chunk, chunk))
     return norms
-
-
-def _normalised(rows: Floats, norms: NDArray[np.float64]) -> Floats:
-    unit = np.empty_like(rows)
-    for start in range(0, len(rows), _CHUNK):
-        norm = norms[start : start + _CHUNK, None]
-        unit[start : start + _CHUNK] = rows[start : start + _CHUNK] / np.where(norm > 0, norm, 1.0)
-    return unit
 
 
 def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
@@ -166,15 +170,15 @@ def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
         Inner products (cosines, when both sides are normalised), or squared distances for l2.
     """
     scores = np.empty(len(rows), np.float32)
-    queries = np.broadcast_to(queries, rows.shape)
-    for start in range(0, len(rows), _CHUNK):
-        terms = rows[start : start + _CHUNK].astype(np.float64)  # (chunk, D)
+    for part in _chunks(len(rows)):
+        terms = rows[part].astype(np.float64)  # (chunk, D)
+        theirs = queries if queries.ndim == 1 else queries[part]
         if metric == "l2":
-            terms -= queries[start : start + _CHUNK]
+            terms -= theirs
             terms *= terms
         else:
-            terms *= queries[start : start + _CHUNK]
-        scores[start : start + _CHUNK] = terms.sum(axis=1)
+            terms *= theirs
+        scores[part] = terms.sum(axis=1)
     return scores
 
 
@@ -202,6 +206,5 @@ def product_error(
     size = largest_norm * query_norms
     if metric == "l2":
         size = (largest_norm + query_norms) ** 2
-    tiny = np.finfo(np.float32).tiny  # products below it lose digits
-    errors: Floats = ((dim + 8) * (_UNIT_ROUNDOFF * size + tiny)).astype(np.float32)
+    errors: Floats = ((dim + 8) * (_UNIT_ROUNDOFF * size + _TINY)).astype(np.float32)
     return errors
