@@ -17,20 +17,21 @@ from minirag.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Instruction:
-    """What a chat model is told. ``sentence`` for people, ``short`` to be scored against a span."""
+    """What a chat model is told. ``SENTENCE`` for people, ``SHORT`` to be scored against a span.
 
-    system: str
+    The wording hardly matters to a small reader: of seven that were tried on 30 questions of
+    SQuAD's training part, none held the right phrase in more than 0.30 or less than 0.20 of its
+    answers, which is within chance. These say the question last, where it is not taken for text to
+    be repeated.
+    """
+
     ask: str  # stands between passages and question
+    system: str | None = None  # None: what the model's own chat template says
 
 
-SENTENCE = Instruction(
-    system="You answer questions using only the passages you are given.",
-    ask="Answer the question in one or two sentences, using only the passages above.",
-)
+SENTENCE = Instruction("Based on the passages above, answer this question in one sentence:")
 SHORT = Instruction(
-    system="You answer questions with a few words copied from the passages you are given.",
-    ask="Answer with the shortest possible phrase copied from the passages. "
-    "Do not write a sentence.",
+    "Based on the passages above, answer this question with a few words copied from them:"
 )
 
 
@@ -124,15 +125,10 @@ def _chat(
     question: str, passages: Sequence[Passage], tokenizer: Tokenizer, instruction: Instruction
 ) -> str:
     shown = "".join(_numbered(n, p, tokenizer) for n, p in enumerate(passages, start=1))
-    return tokenizer.chat(
-        [
-            {"role": "system", "content": instruction.system},
-            {
-                "role": "user",
-                "content": f"{shown}{instruction.ask}\n\nQuestion: {question}",
-            },
-        ]
-    )
+    turns = [{"role": "user", "content": f"{shown}{instruction.ask} {question}"}]
+    if instruction.system is not None:
+        turns.insert(0, {"role": "system", "content": instruction.system})
+    return tokenizer.chat(turns)
 
 
 def _token_spans(
