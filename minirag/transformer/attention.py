@@ -224,7 +224,7 @@ class Attention(nn.Module):
             v = self.value(source).view(B, S, self.n_kv_heads, -1).transpose(1, 2)
         if rotation is not None:
             both = rotate(torch.cat([q, k], dim=1), *rotation)  # one go: (B, H + G, T, E)
-            q, k = both.split([self.n_heads, self.n_kv_heads], dim=1)
+            q, k = both[:, : self.n_heads], both[:, self.n_heads :]
         if cache is not None and memory is None:
             k, v = cache.append(k, v, capacity)
         elif cache is not None:

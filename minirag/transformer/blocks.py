@@ -101,7 +101,8 @@ class Block(nn.Module):
 
     def _add(self, x: Tensor, norm: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
-            return x + self.dropout(part(norm(x)))
+            written: Tensor = self.dropout(part(norm(x)))
+            return x + written
         normed: Tensor = norm(x + self.dropout(part(x)))
         return normed
 
