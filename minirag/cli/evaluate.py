@@ -19,15 +19,17 @@ from minirag.cli.collections import (
 )
 
 _DESCRIPTION = """\
-Score the retriever, and on SQuAD the whole pipeline, with 95 % bootstrap intervals.
+Score the retriever, and on SQuAD the whole pipeline, with 95 % bootstrap
+intervals.
 
---questions takes your own, asked of --docs or --kb: JSON lines with "question", "documents" (where
-the answer stands; none: nowhere) and "words" (what a right answer holds; alternatives by |). Every
-answer is shown.
+--questions takes your own, asked of --docs or --kb: JSON lines with
+"question", "documents" (where the answer stands; none: nowhere) and "words"
+(what a right answer holds; alternatives by |). Every answer is shown.
 
---squad takes a SQuAD 1.1 or 2.0 file (.json or .json.gz): all its paragraphs are the collection,
-the questions are asked of all of it. --beir takes a folder in BEIR's layout (corpus.jsonl,
-queries.jsonl, qrels/test.tsv), scored as trec_eval does. The paragraphs' vectors are cached.
+--squad takes a SQuAD 1.1 or 2.0 file (.json or .json.gz): all its paragraphs
+are the collection, the questions are asked of all of it. --beir takes a folder
+in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), scored as
+trec_eval does. The paragraphs' vectors are cached.
 
 examples:
   minirag evaluate --squad train-v1.1.json.gz --limit 300
@@ -41,13 +43,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb ``evaluate`` to the command line."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="score retrieval and answers on SQuAD or BEIR data",
+        help="score retrieval and answers: SQuAD, BEIR, your own",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--squad", type=Path, metavar="FILE")
-    what.add_argument("--beir", type=Path, metavar="DIR")
+    what.add_argument("--squad", type=Path, metavar="FILE", help="SQuAD 1.1 or 2.0")
+    what.add_argument("--beir", type=Path, metavar="DIR", help="a folder in BEIR's layout")
     what.add_argument(
         "--questions", type=Path, metavar="FILE", help="your own, with --docs or --kb"
     )
@@ -55,10 +57,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     where.add_argument("--docs", type=Path, help="the documents that --questions are about")
     where.add_argument("--kb", type=Path, help="the same as a knowledge base")
     parser.add_argument("--limit", type=int, metavar="N", help="questions, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and of the bootstrap")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of draw and bootstrap (default: 0)"
+    )
     parser.add_argument("--retrieval-only", action="store_true", help="don't write answers")
-    parser.add_argument("-k", type=int, default=3, help="passages the reader is given (default: 3)")
-    parser.add_argument("--threshold", type=float, help="as of `minirag ask`")
+    parser.add_argument(
+        "-k", type=int, default=3, metavar="N", help="passages to read (default: 3)"
+    )
+    parser.add_argument("--threshold", type=float, metavar="SCORE", help="as of `minirag ask`")
     parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")

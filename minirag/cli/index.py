@@ -17,11 +17,13 @@ from minirag.cli.collections import (
 )
 
 _DESCRIPTION = """\
-Read documents, cut them into passages, and keep text and vectors together in a knowledge base.
+Read documents, cut them into passages, and keep text and vectors together in a
+knowledge base.
 
-DOCS is a folder of .md and .txt files (read with its subfolders), one such file, or a .jsonl with
-one {"id": ..., "text": ..., "title": ...} a line. Where --out holds a knowledge base already, only
-what changed since is read again: documents that are gone from DOCS are removed from it.
+DOCS is a folder of .md and .txt files (read with its subfolders), one such
+file, or a .jsonl with one {"id": ..., "text": ..., "title": ...} a line. Where
+--out holds a knowledge base already, only what changed since is read again:
+documents that are gone from DOCS are removed from it.
 
 examples:
   minirag index handbook --out kb
@@ -37,13 +39,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("docs", type=Path, metavar="DOCS")
+    parser.add_argument("docs", type=Path, metavar="DOCS", help="a folder or a file of text")
     parser.add_argument("--out", type=Path, required=True, metavar="KB", help="where to save it")
     parser.add_argument(
-        "--size", type=int, help="tokens of a passage, at most (default: 256, or the encoder's)"
+        "--size",
+        type=int,
+        metavar="N",
+        help="tokens of a passage, at most (default: 256, or the encoder's)",
     )
     parser.add_argument(
-        "--overlap", type=int, help="tokens that neighbours share (default: an eighth of --size)"
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="tokens that neighbours share (default: an eighth of --size)",
     )
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")

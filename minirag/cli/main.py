@@ -19,7 +19,7 @@ VERBS = {
     "download": ("minirag.cli.download", "fetch public models once, into the cache"),
     "index": ("minirag.cli.index", "make a knowledge base of a folder of text"),
     "ask": ("minirag.cli.ask", "ask a question and get an answer with its sources"),
-    "evaluate": ("minirag.cli.evaluate", "score retrieval and answers on SQuAD or BEIR data"),
+    "evaluate": ("minirag.cli.evaluate", "score retrieval and answers: SQuAD, BEIR, your own"),
     "calibrate": ("minirag.cli.calibrate", "measure when to abstain"),
     "world": ("minirag.cli.world", "look at the laboratory's generated world"),
     "pretrain": ("minirag.cli.pretrain", "train a base model from nothing"),
@@ -28,6 +28,10 @@ VERBS = {
 }
 
 _EPILOG = """\
+begin with:
+  minirag download
+  minirag ask "How do I ...?" --docs FOLDER
+
 exit codes:
   0 done, or abstained   1 anything else       2 a model can't be had
   3 documents            4 knowledge base      5 disk or permission

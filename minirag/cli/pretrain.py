@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 _DESCRIPTION = """\
-Pretrain the laboratory's base model from nothing: tokenizer, training, scores, model card.
+Pretrain the laboratory's base model from nothing: tokenizer, training, scores,
+model card.
 
-Without --minutes or --steps the run has the recipe's full length. The directory given with --out
-gets the model in the hub's layout, its scores and its curve; Ctrl-C or a kill loses at most the
-steps since the last checkpoint, and --resume goes on as if nothing had happened.
+Without --minutes or --steps the run has the recipe's full length. The
+directory given with --out gets the model in the hub's layout, its scores and
+its curve; Ctrl-C or a kill loses at most the steps since the last checkpoint,
+and --resume goes on as if nothing had happened.
 """
 
 

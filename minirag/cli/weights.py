@@ -7,8 +7,9 @@ import json
 import sys
 
 _DESCRIPTION = """\
-List the models that minirag ships, with the SHA-256 sums of their weights, and compare every file
-with its recorded checksum. The exit status is 1 if a file is missing, changed or unknown.
+List the models that minirag ships, with the SHA-256 sums of their weights, and
+compare every file with its recorded checksum. The exit status is 1 if a file
+is missing, changed or unknown.
 """
 
 

@@ -74,7 +74,7 @@ class Settings:
     """How a question is answered."""
 
     k: int = 4  # passages retrieved
-    threshold: float = 0.0  # least score of the best passage; see minirag.rag.threshold
+    threshold: float = -1.0  # least cosine of the best passage; see minirag.rag.threshold
     instruction: Instruction = SENTENCE
     sampling: Sampling = WRITING
 

@@ -42,7 +42,7 @@ class Model:
 CATALOGUE = (
     Model(
         name="all-MiniLM-L6-v2",
-        purpose="sentence encoder for retrieval, 23 M parameters, English",
+        purpose="finds passages; 23 M parameters, English",
         pinned=(
             ("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
             ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
@@ -74,7 +74,7 @@ CATALOGUE = (
     ),
     Model(
         name="SmolLM2-135M-Instruct",
-        purpose="chat model that writes the answers, 135 M parameters, English",
+        purpose="writes answers; 135 M parameters, English",
         pinned=(
             ("config.json", "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a"),
             ("tokenizer.json", "9ca9acddb6525a194ec8ac7a87f24fbba7232a9a15ffa1af0c1224fcd888e47c"),
@@ -100,7 +100,7 @@ CATALOGUE = (
     ),
     Model(
         name="SmolLM2-135M-Instruct-Q4_1",
-        purpose="the same with weights rounded to 4 bits; stands in where the hub can't be reached",
+        purpose="the same in 4 bits, if the hub can't be reached",
         pinned=(
             (
                 "SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -1,0 +1,561 @@
+"""The command line end to end: what it prints, for people and for programs, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_rag_evaluation import write_beir, write_squad
+from tiny_models import save_encoder, save_reader
+
+from minirag import __version__, errors
+from minirag.cli.main import VERBS, main
+from minirag.retrieval.encoder import BiEncoder
+from minirag.transformer import checkpoints
+
+PAGES = {
+    "calc/rows.md": "# Rows\n\nChoose View, then Freeze Rows, to keep the first row in sight.\n",
+    "calc/charts.md": "# Charts\n\n## Bars\n\nA bar chart shows numbers as bars.\n",
+    "writer.txt": "A page break is inserted with Ctrl+Enter.\n",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("models")
+    return {
+        "encoder": str(save_encoder(place / "tiny-encoder")),
+        "reader": str(save_reader(place / "tiny-reader")),
+    }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache of one's own, empty."""
+    monkeypatch.setenv("MINIRAG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def docs(tmp_path) -> Path:
+    for name, text in PAGES.items():
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return tmp_path / "docs"
+
+
+@pytest.fixture
+def call(models, capsys):
+    """Run a verb; returns the exit code, what it printed, and what it said on stderr."""
+
+    def run(*arguments: object, encoder: bool = True, reader: bool = False) -> tuple[int, str, str]:
+        given = [str(a) for a in arguments]
+        given += ["--encoder", models["encoder"]] if encoder else []
+        given += ["--reader", models["reader"]] if reader else []
+        capsys.readouterr()
+        try:
+            code = main(given)
+        except SystemExit as leaving:  # argparse's way out
+            code = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def kb(call, docs, tmp_path) -> Path:
+    assert call("index", docs, "--out", tmp_path / "kb")[0] == 0
+    return tmp_path / "kb"
+
+
+def ask(call, *arguments: object) -> dict:
+    """``ask --json``, parsed."""
+    code, out, _ = call("ask", *arguments, "--json", "--threshold", -1, reader=True)
+    assert code == 0
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+# -- help ------------------------------------------------------------------------------------------
+
+
+def _python(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **changes},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_python_dash_m_and_version() -> None:
+    done = _python("-m", "minirag", "--version")
+    assert (done.returncode, done.stdout) == (0, f"minirag {__version__}\n")
+
+
+def test_help_lists_every_verb_and_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from minirag.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'tokenizers', 'safetensors'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))\n"
+    )
+    done = _python("-c", code)
+    assert "HEAVY []" in done.stdout, done.stderr
+    for verb, (_, summary) in VERBS.items():
+        assert verb in done.stdout
+        assert summary in done.stdout
+
+
+def test_every_verbs_help_explains_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from minirag.cli.main import VERBS, main\n"
+        "for verb in VERBS:\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit as leaving: assert not leaving.code\n"
+        "    if 'torch' in sys.modules: sys.exit(verb + ' imports torch for its help')\n"
+    )
+    done = _python("-c", code, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: minirag ") == len(VERBS)
+    for line in done.stdout.splitlines():
+        assert len(line) <= 80, line
+
+
+def test_exit_codes_are_the_ones_that_help_names() -> None:
+    from minirag.cli.main import _EPILOG
+
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.MiniragError)
+    ]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    for code in codes:
+        assert f" {code} " in _EPILOG.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "VERB"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["ask", "x"], "--kb --docs is required"),
+        (["ask", "x", "--kb", "a", "--docs", "b"], "not allowed with"),
+        (["ask", "x", "--kb", "a", "-k", "many"], "invalid int value: 'many'"),
+        (["index", "docs"], "--out"),
+    ],
+)
+def test_wrong_options_are_usage_errors(call, arguments, says) -> None:
+    code, out, err = call(*arguments, encoder=False)
+    assert (code, out) == (64, "")
+    assert says in err
+
+
+# -- index -----------------------------------------------------------------------------------------
+
+
+def test_index_says_what_it_did(call, docs, tmp_path) -> None:
+    code, out, err = call("index", docs, "--out", tmp_path / "kb")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        f"{tmp_path / 'kb'}: 3 documents, 3 passages (3 added, 0 changed, 0 removed, 0 as before), "
+        "encoded by tiny-encoder; "
+    )
+
+
+def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> None:
+    encoded: list[str] = []
+    encode = BiEncoder.encode
+
+    def counting(self, texts, *, progress=False):
+        encoded.extend(texts)
+        return encode(self, texts, progress=progress)
+
+    monkeypatch.setattr(BiEncoder, "encode", counting)
+    (docs / "writer.txt").write_text("A page break is inserted with the menu.\n", "utf-8")
+    (docs / "calc" / "charts.md").unlink()
+    (docs / "new.md").write_text("# Styles\n\nStyles format a whole document.\n", "utf-8")
+    code, out, _ = call("index", docs, "--out", kb, "--json")
+    report = json.loads(out)
+    assert code == 0
+    wanted = {"added": 1, "changed": 1, "removed": 1, "unchanged": 1, "documents": 3, "passages": 3}
+    assert {key: report[key] for key in wanted} == wanted
+    assert len(encoded) == 2
+    assert "menu" in encoded[0] + encoded[1]
+    assert call("index", docs, "--out", kb)[0] == 0
+    assert len(encoded) == 2
+
+
+def test_index_json(call, docs, tmp_path) -> None:
+    (docs / "bad.txt").write_bytes(b"caf\xe9")
+    code, out, err = call("index", docs, "--out", tmp_path / "kb", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert set(report) == {
+        "knowledge_base", "documents", "passages", "added", "changed", "removed", "unchanged",
+        "encoder", "warnings", "seconds",
+    }  # fmt: skip
+    assert report["encoder"]["name"] == "tiny-encoder"
+    assert len(report["warnings"]) == 1
+    assert "bad.txt is not valid UTF-8" in report["warnings"][0]
+    assert "bad.txt is not valid UTF-8" in err
+
+
+def test_another_size_or_a_foreign_directory_is_refused(call, docs, kb, tmp_path) -> None:
+    code, _, err = call("index", docs, "--out", kb, "--size", 17)
+    assert code == 64
+    assert "was made with --size" in err
+    code, _, err = call("index", docs, "--out", docs)
+    assert code == 4
+    assert "is no knowledge base" in err
+    code, _, err = call("index", docs, "--out", docs / "writer.txt")
+    assert code == 4
+    assert (docs / "writer.txt").read_text("utf-8") == PAGES["writer.txt"]
+
+
+def test_a_knowledge_base_of_a_local_encoder_says_how_to_open_it(call, kb, models) -> None:
+    code, _, err = call("ask", "Who?", "--kb", kb, encoder=False, reader=True)
+    assert code == 2
+    assert "built with the encoder tiny-encoder" in err
+    assert "--encoder" in err
+
+
+# -- ask -------------------------------------------------------------------------------------------
+
+
+def test_ask_json_holds_what_the_documents_hold(call, docs, kb) -> None:
+    value = ask(call, "How do I keep the first row?", "--kb", kb, "-k", 2, "--max-new-tokens", 5)
+    assert set(value) == {
+        "question", "answer", "abstained", "citations", "retrieved", "threshold", "models",
+        "timings", "invalid_citations", "stopped_by", "tokens",
+    }  # fmt: skip
+    assert value["question"] == "How do I keep the first row?"
+    assert value["abstained"] is False
+    assert len(value["retrieved"]) == 2
+    assert value["retrieved"][0]["score"] >= value["retrieved"][1]["score"]
+    for hit in value["retrieved"]:
+        assert PAGES[hit["document"]][hit["start"] : hit["end"]] == hit["text"]
+    assert value["tokens"]["answer"] <= 5
+    assert value["tokens"]["context"] == 640
+    assert value["models"]["reader"]["name"] == "tiny-reader"
+    assert set(value["timings"]) == {"load", "retrieve", "first_token", "read"}
+
+
+def test_ask_prints_the_answer_then_its_sources(call, kb) -> None:
+    given = ("ask", "Who?", "--kb", kb, "--threshold", -1, "--max-new-tokens", 6)
+    code, out, err = call(*given, reader=True)
+    assert (code, err) == (0, "")
+    answer = ask(call, "Who?", "--kb", kb, "--max-new-tokens", 6)["answer"]
+    assert out.strip().startswith(answer)
+    assert "calc/rows.md  Rows" in out
+    assert "calc/charts.md  Charts > Bars" in out
+    assert "tiny-reader, tiny-encoder; " in out.splitlines()[-1]
+
+
+def test_ask_abstains_in_words_and_in_json(call, kb) -> None:
+    given = ("ask", "Who?", "--kb", kb, "--threshold", 1.5)
+    code, out, _ = call(*given, reader=True)
+    assert code == 0
+    assert "don't seem to answer this" in out
+    assert "calc/rows.md" in out
+    code, out, _ = call(*given, "--json", reader=True)
+    value = json.loads(out)
+    assert (code, value["abstained"], value["answer"], value["citations"]) == (0, True, None, [])
+    assert "1.50" in value["reason"]
+
+
+def test_without_a_calibration_it_says_so(call, kb) -> None:
+    given = ("ask", "Who?", "--kb", kb, "--max-new-tokens", 1, "--json")
+    code, out, err = call(*given, reader=True)
+    assert (code, json.loads(out)["threshold"]) == (0, -1.0)
+    assert "no threshold is calibrated for tiny-encoder" in err
+
+
+def test_explain_shows_the_glass_box(call, kb) -> None:
+    given = ("ask", "Who?", "--kb", kb, "--threshold", -1, "--max-new-tokens", 4, "--explain")
+    code, out, _ = call(*given, reader=True)
+    assert code == 0
+    for part in ("== retrieved ==", "== token budget ==", "== prompt ==", " Who?<|end|>"):
+        assert part in out
+    value = ask(call, "Who?", "--kb", kb, "--max-new-tokens", 4, "--explain")
+    assert len(value["token_readings"]) == value["tokens"]["answer"]
+    for reading in value["token_readings"]:
+        assert 0 <= reading["probability"] <= 1
+        assert len(reading["passages"]) == 3
+        assert sum(reading["passages"]) == pytest.approx(1, abs=1e-3)
+    assert " Who?<|end|>" in value["prompt"]
+
+
+def test_docs_are_cached_by_content(call, docs, monkeypatch) -> None:
+    given = ("--docs", docs, "--max-new-tokens", 2)
+    first = ask(call, "A bar chart?", *given)
+    encoded: list[str] = []
+    encode = BiEncoder.encode
+
+    def counting(self, texts, *, progress=False):
+        encoded.extend(texts)
+        return encode(self, texts, progress=progress)
+
+    monkeypatch.setattr(BiEncoder, "encode", counting)
+    second = ask(call, "A bar chart?", *given)
+    assert encoded == ["A bar chart?"]
+    assert second["retrieved"] == first["retrieved"]
+    (docs / "writer.txt").write_text("Another text.\n", "utf-8")
+    ask(call, "A bar chart?", *given)
+    assert len(encoded) == 3  # the text that changed, and the question
+
+
+def test_a_cache_that_can_not_be_written_only_costs_time(call, docs, monkeypatch) -> None:
+    def full(*_):
+        raise errors.DiskError("could not write: no space left on device.")
+
+    monkeypatch.setattr("minirag.retrieval.knowledge_base.KnowledgeBase.save", full)
+    code, out, err = call(
+        "ask", "Who?", "--docs", docs, "--threshold", -1, "--max-new-tokens", 2, "--json",
+        reader=True,
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["abstained"] is False
+    assert "warning: not cached: could not write" in err
+
+
+def test_real_models_answer_from_a_folder(minilm_dir, smollm_dir, docs, tmp_path, capsys) -> None:
+    given = ["--encoder", str(minilm_dir)]
+    assert main(["index", str(docs), "--out", str(tmp_path / "kb"), *given]) == 0
+    capsys.readouterr()
+    question = "How do I freeze the first row?"
+    given += ["--reader", str(smollm_dir), "--threshold", "0.2", "--max-new-tokens", "8", "--json"]
+    assert main(["ask", question, "--kb", str(tmp_path / "kb"), *given]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["retrieved"][0]["document"] == "calc/rows.md"
+    assert value["retrieved"][0]["score"] > 0.5
+    assert 0 < value["tokens"]["answer"] <= 8
+    assert value["answer"]
+
+
+# -- evaluate and calibrate ------------------------------------------------------------------------
+
+
+def test_evaluate_squad(call, tmp_path) -> None:
+    squad = write_squad(tmp_path / "small.json")
+    given = ("evaluate", "--squad", squad, "--limit", 3, "--threshold", -1)
+    code, out, _ = call(*given, "--json", reader=True)
+    value = json.loads(out)
+    assert code == 0
+    assert (value["paragraphs"], value["retrieval"]["n"], value["k"]) == (4, 3, 3)
+    assert set(value["retrieval"]["scores"]) == {"recall@1", "recall@5", "recall@10", "MRR@10"}
+    assert value["retrieval"]["scores"]["recall@10"]["value"] == 1.0  # of four paragraphs
+    assert set(value["answers"]["scores"]) == {"exact match", "F1", "abstained"}
+    assert [set(p) for p in value["predictions"]] == [{"id", "answer", "exact", "f1"}] * 3
+    code, out, err = call(*given, reader=True)
+    assert (code, err) == (0, "")
+    row = value["retrieval"]["scores"]["MRR@10"]
+    assert f"MRR@10         {row['value']:.3f}   {row['low']:.3f} to {row['high']:.3f}" in out
+    assert "exact match" in out
+
+
+def test_evaluate_retrieval_only_needs_no_reader(call, tmp_path) -> None:
+    squad = write_squad(tmp_path / "small.json")
+    given = ("evaluate", "--squad", squad, "--retrieval-only", "--reader", "no-such", "--json")
+    code, out, _ = call(*given)
+    assert code == 0
+    assert "answers" not in json.loads(out)
+
+
+def test_evaluate_beir(call, tmp_path) -> None:
+    folder = write_beir(tmp_path / "beir")
+    code, out, _ = call("evaluate", "--beir", folder, "--json")
+    value = json.loads(out)
+    assert (code, value["documents"], value["retrieval"]["n"]) == (0, 40, 9)
+    assert set(value["retrieval"]["scores"]) == {"nDCG@10", "recall@10", "recall@100", "MRR@10"}
+    assert value["retrieval"]["scores"]["recall@100"]["value"] == 1.0  # of 40 documents
+    code, out, err = call("evaluate", "--beir", folder)
+    assert (code, err) == (0, "")
+    assert "nDCG@10" in out
+
+
+def test_evaluate_own_questions(call, docs, tmp_path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(
+        '{"question": "Who?", "documents": ["writer.txt"], "words": ["nobody"]}\n', "utf-8"
+    )
+    given = ("evaluate", "--questions", mine, "--docs", docs, "--threshold", -1, "--json")
+    code, out, _ = call(*given, reader=True)
+    value = json.loads(out)
+    assert code == 0
+    assert value["scores"]["answer right"]["value"] == 0.0
+    assert [a["question"] for a in value["answers"]] == ["Who?"]
+    code, _, err = call("evaluate", "--questions", mine, reader=True)
+    assert code == 64
+    assert "--docs or --kb" in err
+
+
+def test_calibrate(call, tmp_path) -> None:
+    squad = write_squad(tmp_path / "small.json")
+    code, out, _ = call("calibrate", "--squad", squad, "--json")
+    value = json.loads(out)
+    assert code == 0
+    assert value["encoder"] == "tiny-encoder"
+    assert "3 questions of small.json" in value["measured_on"]  # the impossible one is left out
+    assert value["command"] == "minirag calibrate --squad small.json --limit 600 --seed 1"
+    assert [len(value[key]) for key in ("right_refusals", "false_refusals")] == [3, 3]
+    code, out, _ = call("calibrate", "--squad", squad)
+    assert out.startswith("threshold ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["evaluate", "--squad", "none.json"], 7, "could not read none.json"),
+        (["evaluate", "--squad", "SQUAD", "--limit", "0"], 64, "--limit is 0"),
+        (["evaluate", "--beir", "none"], 7, "none"),
+        (["evaluate", "--squad", "SQUAD", "-k", "0", "--threshold", "-1"], 64, "k is 0"),
+        (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
+        (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),
+        (["evaluate", "--questions", "none.jsonl", "--docs", "."], 7, "none.jsonl"),
+    ],
+)
+def test_evaluation_mistakes_are_sentences(call, tmp_path, arguments, code, says) -> None:
+    squad = str(write_squad(tmp_path / "small.json"))
+    given = [squad if a == "SQUAD" else a for a in arguments]
+    got, _, err = call(*given, reader=arguments[0] == "evaluate")
+    assert got == code
+    assert says in err.splitlines()[-1]
+
+
+# -- models, pipes, interruptions ------------------------------------------------------------------
+
+
+def test_no_model_and_no_network_is_one_sentence(call, docs, kb, cache, monkeypatch) -> None:
+    """Nothing is fetched without being asked for: asking must not become a download."""
+
+    def never(*_, **__):
+        raise AssertionError("tried to fetch a model")
+
+    monkeypatch.setattr("minirag.transformer.hub.from_hub", never)
+    monkeypatch.setattr("minirag.transformer.hub.from_registry", never)
+    for given in (
+        ("ask", "Who?", "--docs", docs),
+        ("index", docs, "--out", docs.parent / "new"),
+    ):
+        code, out, err = call(*given, encoder=False)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert "run `minirag download all-MiniLM-L6-v2` once" in err
+    code, _, err = call("ask", "Who?", "--kb", kb)  # the reader is missing
+    assert code == 2
+    assert "run `minirag download SmolLM2-135M-Instruct` once" in err
+    assert not (docs.parent / "new").exists()
+
+
+def test_models_that_are_none(call, docs, models, tmp_path) -> None:
+    for name, code, says in (
+        ("no-such-model", 2, "neither a directory nor a model"),
+        (str(docs), 6, "holds no model"),
+        (models["reader"], 6, "vectors come from an encoder"),
+    ):
+        got, _, err = call(
+            "index", docs, "--out", tmp_path / "kb", "--encoder", name, encoder=False
+        )
+        assert got == code
+        assert says in err
+
+
+def test_a_reader_must_be_a_decoder(call, kb, models) -> None:
+    code, _, err = call("ask", "Who?", "--kb", kb, "--reader", models["encoder"])
+    assert code == 6
+    assert "answers are written by a decoder" in err
+
+
+def test_loading_a_model_does_not_import_the_compiler(models) -> None:
+    """torch._dynamo takes longer to import than a model takes to load."""
+    code = (
+        "import sys, pathlib\n"
+        "from minirag.transformer import checkpoints\n"
+        "for place in sys.argv[1:]: checkpoints.load(pathlib.Path(place))\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = _python("-c", code, models["encoder"], models["reader"])
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_bars_are_not_for_pipes(call, docs, tmp_path) -> None:
+    for extra in ([], ["--json"]):
+        _, _, err = call("index", docs, "--out", tmp_path / f"kb{len(extra)}", *extra)
+        assert err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_pipe_is_no_error(models, kb) -> None:
+    ask_it = [sys.executable, "-m", "minirag", "ask", "Who?", "--kb", str(kb), "--explain"]
+    ask_it += ["--encoder", models["encoder"], "--reader", models["reader"], "--threshold", "-1"]
+    command = " ".join(f"'{part}'" for part in ask_it) + " | head -n 1; exit ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_is_a_word_and_130(call, docs, monkeypatch, tmp_path) -> None:
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "load", interrupted)
+    code, out, err = call("index", docs, "--out", tmp_path / "kb")
+    assert (code, out, err) == (130, "", "minirag: interrupted.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_a_real_ctrl_c(models, docs, tmp_path) -> None:
+    many = tmp_path / "many.jsonl"
+    words = np.random.default_rng(0).integers(0, 999, size=(2_000, 30))
+    many.write_text(
+        "".join(
+            json.dumps({"id": str(i), "text": " ".join(f"w{n}" for n in row)}) + "\n"
+            for i, row in enumerate(words.tolist())
+        ),
+        "utf-8",
+    )
+    given = ["index", str(many), "--out", str(tmp_path / "kb"), "--encoder", models["encoder"]]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ANNOUNCED, *given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "encoding\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "minirag: interrupted.\n")
+    assert not (tmp_path / "kb").exists()
+
+
+_ANNOUNCED = """
+import sys
+from minirag.cli.main import main
+from minirag.retrieval.encoder import BiEncoder
+encode = BiEncoder.encode
+def announcing(self, texts, *, progress=False):
+    print("encoding", flush=True)
+    return encode(self, texts, progress=progress)
+BiEncoder.encode = announcing
+sys.exit(main(sys.argv[1:]))
+"""
