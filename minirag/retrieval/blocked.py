@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirag.retrieval.candidates import Candidates
+from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import Rows
-from minirag.retrieval.vectors import Floats, Ids, Metric, product_error
+from minirag.retrieval.vectors import Floats, Metric, product_error
 
 SCORES_PER_BLOCK = 1 << 19  # 2 MB of float32
 QUERIES_PER_PASS = 256  # enough that the products, not reading the vectors, take the time

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import NO_ROWS, RowNumbers, Rows
-from minirag.retrieval.vectors import Floats, Ids, Metric, exact_scores
+from minirag.retrieval.vectors import Floats, Metric, exact_scores
 
 LOWEST = np.finfo(np.float32).min  # any row that may be found has more; dead rows have -inf
 ALL = slice(None)

@@ -12,10 +12,11 @@ import numpy as np
 
 from minirag.errors import UsageError
 from minirag.retrieval.flat import FlatIndex
+from minirag.retrieval.ids import Ids, as_ids, check_distinct
 from minirag.retrieval.ivf import IVFIndex
 from minirag.retrieval.rows import Centroids, lay_out, one_list
 from minirag.retrieval.store import VectorIndex
-from minirag.retrieval.vectors import Floats, Ids, Metric, as_ids, as_vectors, check_distinct
+from minirag.retrieval.vectors import Floats, Metric, as_vectors
 
 
 def _faiss() -> ModuleType:

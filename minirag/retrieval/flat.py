@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minirag.retrieval.blocked import search_blocked
+from minirag.retrieval.ids import Ids
 from minirag.retrieval.index_files import load_rows, save_rows
 from minirag.retrieval.rows import Rows
 from minirag.retrieval.store import VectorIndex
 from minirag.retrieval.vectors import (
     Floats,
-    Ids,
     Metric,
     as_count,
     as_vectors,

@@ -17,19 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from minirag.errors import StoreError, UsageError
 from minirag.retrieval.flat import search_all
+from minirag.retrieval.ids import Ids
 from minirag.retrieval.index_files import load_rows, save_rows
 from minirag.retrieval.kmeans import Start, assign, kmeans
 from minirag.retrieval.probing import Scan, search_lists
 from minirag.retrieval.rows import Centroids, RowNumbers, lay_out
 from minirag.retrieval.storage import whole_number
 from minirag.retrieval.store import VectorIndex
-from minirag.retrieval.vectors import (
-    Floats,
-    Ids,
-    Metric,
-    as_count,
-    as_vectors,
-)
+from minirag.retrieval.vectors import Floats, Metric, as_count, as_vectors
 
 KIND = "ivf-index"
 POINTS_PER_LIST = 39  # fewer training vectors a list make poor centroids (faiss's rule)

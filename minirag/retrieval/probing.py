@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirag.retrieval.candidates import Candidates
+from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import Centroids, RowNumbers, Rows
-from minirag.retrieval.vectors import Floats, Ids, Metric, best_first, exact_scores, product_error
+from minirag.retrieval.vectors import Floats, Metric, best_first, exact_scores, product_error
 
 QUERIES_PER_PASS = 2048  # bounds the table of queries × lists
 SETTLING = 8  # an eighth of the nearest list settles the first score to reach

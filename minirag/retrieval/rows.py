@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from minirag.retrieval.vectors import Floats, Ids, half_squares, row_norms
+from minirag.retrieval.ids import Ids
+from minirag.retrieval.vectors import Floats, half_squares, row_norms
 
 RowNumbers = NDArray[np.intp]
 NO_ROWS: RowNumbers = np.empty(0, np.intp)

@@ -27,6 +27,15 @@ def writer_of(array: NDArray[Any]) -> Callable[[Path], None]:
     return write
 
 
+def text_writer_of(text: str) -> Callable[[Path], None]:
+    """A function that writes ``text`` in UTF-8 at the path it is given."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(text.encode("utf-8"))
+
+    return write
+
+
 def open_array(
     path: Path, dtype: DTypeLike, shape: tuple[int, ...], *, mmap: bool = False
 ) -> NDArray[Any]:

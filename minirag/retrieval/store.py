@@ -10,17 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minirag.errors import UsageError
+from minirag.retrieval.ids import Ids, as_ids, check_distinct, check_held, ids_for, one_id_each
 from minirag.retrieval.rows import RowNumbers, Rows, lay_out, one_list, places, table_of, write_rows
-from minirag.retrieval.vectors import (
-    Floats,
-    Ids,
-    Metric,
-    as_ids,
-    as_vectors,
-    check_distinct,
-    check_space,
-)
+from minirag.retrieval.vectors import Floats, Metric, as_vectors, check_space
 
 
 class VectorIndex:
@@ -95,19 +87,14 @@ class VectorIndex:
         """
         vectors, _ = as_vectors(x, self.dim, self.metric, "vectors")
         with self._lock:
-            new = self._new_ids(len(vectors)) if ids is None else as_ids(ids)
-            _check_pairs(vectors, new)
-            known = next((id for id in new.tolist() if id in self._row_of), None)
-            if known is not None:
-                raise UsageError(f"id {known} is in the index already: use upsert to replace it.")
+            new = ids_for(len(vectors), "vectors", ids, self._next_id, self._row_of)
             self._change(remove=new[:0], add=new, vectors=vectors)
         return new
 
     def upsert(self, x: ArrayLike, ids: int | Collection[int] | NDArray[Any]) -> None:
         """Add vectors (n, D), replacing those that are held under the same ids (n,)."""
         vectors, _ = as_vectors(x, self.dim, self.metric, "vectors")
-        new = as_ids(ids)
-        _check_pairs(vectors, new)
+        new = one_id_each(len(vectors), "vectors", ids)
         with self._lock:
             known = np.array([id for id in new.tolist() if id in self._row_of], np.int64)
             self._change(remove=known, add=new, vectors=vectors)
@@ -135,16 +122,9 @@ class VectorIndex:
             found, rows = [self._row_of.get(id) for id in wanted], self._rows
         return rows.only(np.sort(np.array([row for row in found if row is not None], np.intp)))
 
-    def _new_ids(self, n: int) -> Ids:
-        if self._next_id + n > np.iinfo(np.int64).max:
-            raise UsageError("the ids up to 2**63 - 1 are used up: give ids yourself.")
-        return np.arange(self._next_id, self._next_id + n, dtype=np.int64)
-
     def _rows_of(self, ids: Ids) -> RowNumbers:
-        try:
-            return np.array([self._row_of[id] for id in ids.tolist()], np.intp)
-        except KeyError as error:
-            raise UsageError(f"id {error} is not in the index.") from None
+        check_held(ids, self._row_of)
+        return np.array([self._row_of[id] for id in ids.tolist()], np.intp)
 
     def _change(self, remove: Ids, add: Ids, vectors: Floats) -> None:
         """Remove, then add, then show both at once. A replaced vector gets a new row."""
@@ -187,12 +167,6 @@ class VectorIndex:
             other._rows, other._room = self._rows, self._room
             other._row_of, other._next_id = dict(self._row_of), self._next_id
             self._room = self._rows.size  # so that only one of the two writes into it
-
-
-def _check_pairs(vectors: Floats, ids: Ids) -> None:
-    if len(vectors) != len(ids):
-        raise UsageError(f"{len(vectors)} vectors came with {len(ids)} ids: give one id each.")
-    check_distinct(ids)
 
 
 def _with_room(old: Rows, more: RowNumbers) -> tuple[Rows, RowNumbers]:

@@ -11,17 +11,16 @@ probes every list equals exact search.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minirag.errors import UsageError
+from minirag.retrieval.ids import Ids
 
 Metric = Literal["cosine", "ip", "l2"]
 Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
 LARGEST_NORM = 2.0**62  # so that (|x| + |q|)², at most 2**126, is still a float32
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -46,33 +45,6 @@ def as_count(k: int, name: str = "k") -> int:
     if count < 0:
         raise UsageError(f"{name} is {count}; it must be 0 or more.")
     return count
-
-
-def as_ids(ids: int | Collection[int] | NDArray[Any]) -> Ids:
-    """``ids`` as an int64 array (n,); one number counts as an array of one.
-
-    Ids are 0 or more, so that a -1 from elsewhere can't be taken for one.
-    """
-    if isinstance(ids, Collection) and not isinstance(ids, np.ndarray):
-        ids = list(ids)  # a set or a range as well
-    array = np.atleast_1d(np.asarray(ids))
-    if array.size == 0:
-        return np.empty(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UsageError(
-            f"ids have shape {array.shape} and type {array.dtype}: give one row of whole numbers."
-        )
-    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
-        raise UsageError("an id is negative or above 2**63 - 1: give ids from 0 on.")
-    return array.astype(np.int64)
-
-
-def check_distinct(ids: Ids) -> None:
-    """Refuse a call that names one id twice."""
-    ordered = np.sort(ids)
-    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(twice):
-        raise UsageError(f"id {ordered[twice[0]]} is given twice in one call: give each id once.")
 
 
 def as_vectors(
