@@ -183,10 +183,10 @@ def test_a_run_may_get_another_length_before_the_rate_falls(
 def test_stages_begin_by_share_or_at_the_latest() -> None:
     stages = GPT_BASE.stages
     short, long = GPT_BASE.with_steps(100), GPT_BASE.with_steps(100_000)
-    assert [s.begins(100) for s in stages] == [0, 8, 20, 35]
+    assert [s.begins(100) for s in stages] == [0, 11, 33, 56]
     assert [s.begins(100_000) for s in stages] == [0, 300, 900, 1600]
-    assert short.mix_at(7) == stages[0].mix
-    assert short.mix_at(8) == stages[1].mix
+    assert short.mix_at(10) == stages[0].mix
+    assert short.mix_at(11) == stages[1].mix
     assert long.mix_at(1599) == stages[2].mix
     assert long.mix_at(99_999) == stages[3].mix
     with pytest.raises(UsageError, match="begin at the steps"):

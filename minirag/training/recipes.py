@@ -120,9 +120,9 @@ GPT_BASE = Recipe(
     name="gpt-base",
     stages=(
         Stage(_COPYING),
-        Stage(_EASY, 0.08, 300),
-        Stage(_HARDER, 0.2, 900),
-        Stage(_FULL, 0.35, 1600),
+        Stage(_EASY, 0.11, 300),
+        Stage(_HARDER, 0.33, 900),
+        Stage(_FULL, 0.56, 1600),
     ),
 )
 
