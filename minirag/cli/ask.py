@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import textwrap
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from minirag.rag.pipeline import Abstention, Answer, Pipeline
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.retrieval.retriever import Hit
+    from minirag.text.documents import Passage
 
 _DESCRIPTION = """\
 Find the passages nearest to a question, let a language model answer from them,
@@ -139,16 +141,38 @@ def _readings(pipeline: Pipeline, result: Answer | Abstention) -> list[Any]:
 # -- for people ------------------------------------------------------------------------------------
 
 
+# Documents and models may hold control characters, which a terminal would obey.
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
+def _plain(text: str) -> str:
+    return text.translate(_CONTROL)
+
+
 def _print_piece(piece: str) -> None:
-    print(piece, end="", flush=True)
+    print(_plain(piece), end="", flush=True)
 
 
-def _place(hit_heading: str, document_id: str) -> str:
-    return f"{document_id}  {hit_heading}" if hit_heading else document_id
+def _print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> None:
+    """As wide as the terminal, and no wider than one reads with ease."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    flat = _plain(" ".join(text.split()))
+    print(
+        textwrap.fill(
+            flat,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            max_lines=max_lines,
+            placeholder=" ...",
+        )
+    )
 
 
-def _snippet(text: str, width: int = 160) -> str:
-    return textwrap.shorten(" ".join(text.split()), width, placeholder=" ...")
+def _place(passage: Passage) -> str:
+    if not passage.heading:
+        return _plain(passage.document_id)
+    return _plain(f"{passage.document_id}  {passage.heading}")
 
 
 def _print_result(
@@ -157,7 +181,7 @@ def _print_result(
     from minirag.rag.pipeline import Answer
 
     if not isinstance(result, Answer):
-        print(result.text)
+        _print_wrapped(result.text)
         if result.hits:
             print("\nThe nearest passages all the same:")
             _print_hits(result.hits)
@@ -175,14 +199,13 @@ def _print_result(
     if result.citations:
         print("Sources")
         for citation in result.citations:
-            passage = citation.passage
-            print(f"[{citation.number}] {_place(passage.heading, passage.document_id)}")
+            print(f"[{citation.number}] {_place(citation.passage)}")
             how = "cited by the model" if citation.marked else "found by comparing words"
             print(
                 f"    score {citation.score:.2f}, holds {citation.support:.0%} of the answer's "
                 f"words ({how})"
             )
-            print(textwrap.indent(_snippet(passage.text), "    "))
+            _print_wrapped(citation.passage.text, indent="    ", max_lines=3)
     else:
         if result.text:
             print("No passage given holds most of the answer's words: don't rely on it.")
@@ -197,7 +220,7 @@ def _print_result(
 
 def _print_hits(hits: list[Hit]) -> None:
     for hit in hits:
-        print(f"  {hit.score:.2f}  {_place(hit.passage.heading, hit.passage.document_id)}")
+        print(f"  {hit.score:.2f}  {_place(hit.passage)}")
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
@@ -214,7 +237,7 @@ def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None
         f"{prompt.reserved}, free {prompt.context - prompt.used - prompt.reserved}; "
         f"{counted(len(prompt.passages), 'passage')} given, {len(prompt.dropped)} dropped"
     )
-    print(f"\n== prompt ==\n{prompt.text}")
+    print(f"\n== prompt ==\n{_plain(prompt.text)}")
     print("== answer, token by token ==")
     heads = "".join(f"  [{n}] " for n in range(1, len(prompt.passages) + 1))
     print(f"{'token':<16}probability  attention on passages{heads}")
@@ -294,7 +317,7 @@ def _hit_json(hit: Hit) -> dict[str, object]:
     return _hit_json_of(hit.passage, hit.score)
 
 
-def _hit_json_of(passage: Any, score: float) -> dict[str, object]:
+def _hit_json_of(passage: Passage, score: float) -> dict[str, object]:
     return {
         "document": passage.document_id,
         "heading": passage.heading,

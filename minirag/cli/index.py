@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     print(
-        f"{args.out}: {counted(len(base), 'document')}, {counted(len(base.passages), 'passage')} "
-        f"({changes.added:,} added, {changes.changed:,} changed, {changes.removed:,} removed, "
-        f"{changes.unchanged:,} as before), encoded by {base.encoder.name}; {seconds:.1f} s"
+        f"{args.out}: {counted(len(base), 'document')}, {counted(len(base.passages), 'passage')}"
+        f", encoded by {base.encoder.name}\n"
+        f"{changes.added:,} added, {changes.changed:,} changed, {changes.removed:,} removed, "
+        f"{changes.unchanged:,} as before; {seconds:.1f} s"
     )
     return 0
