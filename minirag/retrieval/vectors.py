@@ -141,16 +141,17 @@ def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
     (n,) float32
         Inner products (cosines, when both sides are normalised), or squared distances for l2.
     """
-    scores = np.empty(len(rows), np.float32)
-    for part in _chunks(len(rows)):
-        terms = rows[part].astype(np.float64)  # (chunk, D)
-        theirs = queries if queries.ndim == 1 else queries[part]
-        if metric == "l2":
-            terms -= theirs
-            terms *= terms
-        else:
-            terms *= theirs
-        scores[part] = terms.sum(axis=1)
+    if len(rows) > _CHUNK:
+        of = queries if queries.ndim > 1 else np.broadcast_to(queries, rows.shape)
+        parts = _chunks(len(rows))
+        return np.concatenate([exact_scores(rows[part], of[part], metric) for part in parts])
+    terms = rows.astype(np.float64)  # (n, D)
+    if metric == "l2":
+        terms -= queries
+        terms *= terms
+    else:
+        terms *= queries
+    scores: Floats = terms.sum(axis=1).astype(np.float32)
     return scores
 
 
