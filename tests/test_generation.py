@@ -74,7 +74,7 @@ def test_sampled_batch_equals_its_members_one_by_one(kind: str) -> None:
     for prompt, result in zip(PROMPTS, together, strict=True):
         alone = generate(model, [prompt], sampling)[0]
         assert result.ids == alone.ids
-        assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
     other = generate(model, PROMPTS, Sampling(max_new_tokens=12, temperature=1.3, seed=8))
     assert [r.ids for r in other] != [r.ids for r in together]
 
@@ -87,7 +87,7 @@ def test_probabilities_are_the_models_own() -> None:
         every = model.logits(model(ids)).softmax(-1)[0]
     start = len(PROMPTS[1]) - 1
     expected = [float(every[start + i, token]) for i, token in enumerate(result.ids)]
-    assert result.probabilities == pytest.approx(expected, abs=1e-5)
+    assert result.probabilities == pytest.approx(expected, abs=1e-4)
 
 
 def test_end_token_ends_one_row_and_not_the_others() -> None:

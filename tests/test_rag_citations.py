@@ -57,6 +57,12 @@ def test_only_invalid_markers_fall_back_to_words() -> None:
     assert [(c.number, c.support, c.marked) for c in cited.citations] == [(2, 1.0, False)]
 
 
+def test_without_numbers_in_the_prompt_a_marker_is_text_like_any_other() -> None:
+    cited = cite("Rows are inserted [1] from the Sheet menu [9].", PASSAGES, SCORES, numbered=False)
+    assert (cited.text, cited.invalid) == ("Rows are inserted [1] from the Sheet menu [9].", [])
+    assert [(c.number, c.support, c.marked) for c in cited.citations] == [(2, 4 / 6, False)]
+
+
 def test_numbers_in_brackets_that_are_no_markers_stay() -> None:
     text = "Rows are inserted (see [2024] and array[i]) from the Sheet menu."
     cited = cite(text, PASSAGES, SCORES)

@@ -11,6 +11,7 @@ from tiny_models import tiny_reader
 
 from minirag.errors import UsageError
 from minirag.rag.pipeline import WRITING, Abstention, Answer, Pipeline, Settings
+from minirag.rag.prompt import MARKED
 from minirag.rag.reader import Reader
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import Hit
@@ -126,7 +127,7 @@ def test_seeds_of_a_temperature_repeat_and_differ(reader) -> None:
 
 
 def test_passages_without_room_are_dropped_and_scores_stay_theirs(reader) -> None:
-    small = tiny_reader(max_length=100)
+    small = tiny_reader(max_length=64)
     retriever = Fixed(0.9, 0.8, 0.7)
     sampling = Sampling(max_new_tokens=8)
     result = _pipeline(small, retriever, k=3, sampling=sampling).ask("Who?")
@@ -135,7 +136,7 @@ def test_passages_without_room_are_dropped_and_scores_stay_theirs(reader) -> Non
     assert 0 < given < 3
     assert result.hits == retriever.hits
     assert result.prompt.dropped == [hit.passage for hit in retriever.hits[given:]]
-    assert len(result.prompt.ids) + len(result.generation.ids) <= 100
+    assert len(result.prompt.ids) + len(result.generation.ids) <= 64
 
 
 def test_a_question_longer_than_the_context_is_a_sentence(reader) -> None:
@@ -151,7 +152,7 @@ def test_citations_come_from_the_passages_given(reader, monkeypatch) -> None:
         yield generation.text
 
     monkeypatch.setattr("minirag.rag.pipeline.stream", writes)
-    result = _pipeline(reader, Fixed(0.9, 0.8, 0.7), k=3).ask("When?")
+    result = _pipeline(reader, Fixed(0.9, 0.8, 0.7), k=3, instruction=MARKED).ask("When?")
     assert isinstance(result, Answer)
     assert result.text == "It burned in May [2], they say."
     assert result.invalid_citations == [9]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_models import SPECIAL, tiny_tokenizer
 
 from minirag.errors import UsageError
-from minirag.rag.prompt import SENTENCE, SHORT, Instruction, Prompt, build_prompt
+from minirag.rag.prompt import MARKED, SENTENCE, SHORT, Instruction, Prompt, build_prompt
 from minirag.text.documents import Document, Passage
 from minirag.text.tokenizer import Tokenizer
 
@@ -28,22 +28,33 @@ def _build(
     context: int = 4000,
     reserve: int = 20,
     tokenizer: Tokenizer = TOKENIZER,
+    instruction: Instruction = SENTENCE,
 ) -> Prompt:
-    return build_prompt(question, passages, tokenizer, context=context, reserve=reserve)
+    return build_prompt(
+        question, passages, tokenizer, context=context, reserve=reserve, instruction=instruction
+    )
 
 
 def test_text_is_the_models_own_chat() -> None:
     passages = [_passage("It freezes.", "River > Winter"), _passage(" Mills turn. \n", "")]
     prompt = _build("When? ", passages)
     assert prompt.text == (
-        "<|start|>user\n"
-        "[1] River > Winter\nIt freezes.\n\n"
-        "[2] Mills turn.\n\n"
-        "Based on the passages above, answer this question in one sentence: When?<|end|>\n"
-        "<|start|>assistant\n"
+        "<|start|>user\nIt freezes.\n\nMills turn.\n\nWhen?<|end|>\n<|start|>assistant\n"
     )
     assert prompt.ids == TOKENIZER.encode(prompt.text, special=False)
     assert (prompt.used, prompt.reserved, prompt.context) == (len(prompt.ids), 20, 4000)
+
+
+def test_numbered_passages_show_their_headings() -> None:
+    passages = [_passage("It freezes.", "River > Winter"), _passage(" Mills turn. \n", "")]
+    prompt = _build("When? ", passages, instruction=Instruction("Answer:", numbered=True))
+    assert prompt.text == (
+        "<|start|>user\n"
+        "[1] River > Winter\nIt freezes.\n\n"
+        "[2] Mills turn.\n\n"
+        "Answer: When?<|end|>\n"
+        "<|start|>assistant\n"
+    )
 
 
 def test_an_instruction_can_bring_its_own_system_turn() -> None:
@@ -57,8 +68,7 @@ def test_an_instruction_can_bring_its_own_system_turn() -> None:
 
 def test_short_instruction_asks_for_a_phrase() -> None:
     prompt = build_prompt("Who?", [], TOKENIZER, context=900, reserve=5, instruction=SHORT)
-    assert SHORT.ask in prompt.text
-    assert SENTENCE.ask not in prompt.text
+    assert prompt.text.count(f"<|start|>user\n{SHORT.ask} Who?<|end|>") == 1
 
 
 def test_exactly_as_much_as_fits() -> None:
@@ -120,18 +130,24 @@ TEXT = (
     question=TEXT,
     context=st.integers(150, 700),
     reserve=st.integers(0, 60),
+    instruction=st.sampled_from([SENTENCE, SHORT, MARKED]),
 )
-def test_budget_and_spans_hold_whatever_the_text(texts, question, context, reserve) -> None:
+def test_budget_and_spans_hold_whatever_the_text(
+    texts, question, context, reserve, instruction
+) -> None:
     passages = [_passage(text, heading) for text, heading in texts]
     try:
-        prompt = _build(question, passages, context=context, reserve=reserve)
+        prompt = _build(
+            question, passages, context=context, reserve=reserve, instruction=instruction
+        )
     except UsageError:
-        assert _build(question, [], context=10**6, reserve=reserve).used + reserve > context
+        bare = _build(question, [], context=10**6, reserve=reserve, instruction=instruction)
+        assert bare.used + reserve > context
         return
-    _check(prompt, passages, TOKENIZER)
+    _check(prompt, passages, TOKENIZER, instruction.numbered)
 
 
-def _check(prompt: Prompt, passages: list[Passage], tokenizer: Tokenizer) -> None:
+def _check(prompt: Prompt, passages: list[Passage], tokenizer: Tokenizer, numbered: bool) -> None:
     """The law of every prompt: budget kept, passages whole and in order, spans exactly theirs."""
     assert prompt.used + prompt.reserved <= prompt.context
     assert prompt.passages + prompt.dropped == passages
@@ -142,11 +158,18 @@ def _check(prompt: Prompt, passages: list[Passage], tokenizer: Tokenizer) -> Non
     for number, (passage, (a, b)) in enumerate(
         zip(prompt.passages, prompt.spans, strict=True), start=1
     ):
+        if a == b:  # nothing of it is left to be shown
+            assert not numbered
+            assert not tokenizer.without_special(passage.text).strip()
+            continue
         assert before <= a < b <= len(ids)
         shown = prompt.text[characters[a][0] : characters[b - 1][1]]
         heading = tokenizer.without_special(passage.heading)
         body = tokenizer.without_special(passage.text).strip()
-        block = (f"[{number}] {heading}\n{body}" if heading else f"[{number}] {body}").strip()
+        block = body
+        if numbered:
+            block = f"[{number}] {heading}\n{body}" if heading else f"[{number}] {body}"
+        block = block.strip()
         assert block in shown
         # Tokens at the edges may reach into the line ends around a block, and no further.
         assert shown.replace(block, "", 1).strip() == ""
@@ -161,9 +184,10 @@ def test_spans_of_the_real_tokenizer(smollm_dir: Path) -> None:
         _passage("   \n tabs\tand spaces  \n"),
         _passage("[1] Freezing > Rows\nChoose View ▸ Freeze Rows and Columns."),
     ]
-    prompt = _build("How?", passages, tokenizer=tokenizer)
-    _check(prompt, passages, tokenizer)
-    assert prompt.ids.count(tokenizer.id_of("<|im_start|>")) == 3
+    _check(_build("How?", passages, tokenizer=tokenizer), passages, tokenizer, numbered=False)
+    prompt = _build("How?", passages, tokenizer=tokenizer, instruction=MARKED)
+    _check(prompt, passages, tokenizer, numbered=True)
+    assert prompt.ids.count(tokenizer.id_of("<|im_start|>")) == 3  # its template brings a system
     assert [tokenizer.decode(prompt.ids[a:b]).strip()[:4] for a, b in prompt.spans] == [
         "[1] ",
         "[2] ",

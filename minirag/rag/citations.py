@@ -48,12 +48,16 @@ class Cited:
     invalid: list[int]  # numbers that the model named and that were not given
 
 
-def cite(answer: str, passages: Sequence[Passage], scores: Sequence[float]) -> Cited:
+def cite(
+    answer: str, passages: Sequence[Passage], scores: Sequence[float], *, numbered: bool = True
+) -> Cited:
     """Check the model's own markers; where there are none, find what supports the answer.
 
     Parameters
     ----------
     passages, scores : as given to the model, in the prompt's order
+    numbered : bool
+        Whether the model saw numbers; if not, ``[2]`` is text like any other.
 
     Returns
     -------
@@ -61,10 +65,10 @@ def cite(answer: str, passages: Sequence[Passage], scores: Sequence[float]) -> C
         Citations in the order of the prompt: those that the model marked, else those that hold
         the largest share of the answer's words, if it is ``MOST`` of them.
     """
-    named = [int(match.group(1)) for match in _MARKER.finditer(answer)]
+    named = [int(match.group(1)) for match in _MARKER.finditer(answer)] if numbered else []
     invalid = sorted({n for n in named if not 1 <= n <= len(passages)})
     text = _MARKER.sub(lambda m: "" if int(m.group(1)) in invalid else m.group(0), answer).strip()
-    words = content_words(_MARKER.sub("", text))
+    words = content_words(_MARKER.sub("", text) if numbered else text)
     support = [_share(words, passage) for passage in passages]
     marked = sorted(set(named) - set(invalid))
     if marked:

@@ -143,7 +143,9 @@ class Pipeline:
                 on_text(piece)
         read = time.perf_counter() - began
         scores = [hit.score for hit in hits[: len(prompt.passages)]]
-        cited = cite(generation.text, prompt.passages, scores)
+        cited = cite(
+            generation.text, prompt.passages, scores, numbered=self.settings.instruction.numbered
+        )
         return Answer(
             question=question,
             text=cited.text,
