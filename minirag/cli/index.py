@@ -10,6 +10,7 @@ from pathlib import Path
 from minirag.cli.collections import (
     add_encoder_options,
     counted,
+    import_torch,
     load_encoder,
     open_base,
     print_report,
@@ -60,12 +61,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Build or update the knowledge base and say what happened."""
+    began = time.perf_counter()
+    import_torch()
     from minirag.errors import StoreError, UsageError
     from minirag.files import MANIFEST, holds_leftovers_only
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.text.report import Report
 
-    began = time.perf_counter()
     if (args.out / MANIFEST).exists():
         try:
             base = open_base(args.out, args.encoder, args.precision)
