@@ -242,9 +242,9 @@ def test_k_below_one(call, kb, k) -> None:
 
 
 def test_passages_that_do_not_fit_are_said(call, tmp_path) -> None:
-    files = {f"{n}.txt": f"Note {n}. " + "the mill burned down " * 9 for n in range(8)}
+    files = {f"{n}.txt": f"Note {n}. " + "the mill burned down " * 9 for n in range(16)}
     folder = _write(tmp_path / "long", files)
-    code, _, err = call("ask", "the mill?", "--docs", folder, "-k", 8)
+    code, _, err = call("ask", "the mill?", "--docs", folder, "-k", 16)
     assert code == 0
     assert "did not fit into the 400 tokens that tiny-reader reads" in err
 
