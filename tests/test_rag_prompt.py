@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import SPECIAL, tiny_tokenizer
+from tiny_models import SPECIAL, TEXTS, tiny_tokenizer
 
 from minirag.errors import UsageError
 from minirag.rag.prompt import MARKED, SENTENCE, SHORT, Instruction, Prompt, build_prompt
+from minirag.text.bpe import train_bpe
 from minirag.text.documents import Document, Passage
 from minirag.text.tokenizer import Tokenizer
 
@@ -194,3 +195,13 @@ def test_spans_of_the_real_tokenizer(smollm_dir: Path) -> None:
         "[3] ",
         "[4] ",
     ]
+
+
+def test_spans_where_the_template_trims() -> None:
+    """The first passage is nothing but a special token: what is left of it is trimmed away."""
+    template = "{% for m in messages %}{{ m.content | trim }}{% endfor %}"
+    tokenizer = Tokenizer(train_bpe(TEXTS, 300, SPECIAL), chat_template=template)
+    prompt = _build("Who?", [_passage("<|end|>"), _passage("The mill.")], tokenizer=tokenizer)
+    assert prompt.text.startswith("The mill.")
+    a, b = prompt.spans[1]
+    assert tokenizer.decode(prompt.ids[a:b]).strip() == "The mill."

@@ -142,7 +142,9 @@ def _token_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list
     """Which of the prompt's tokens are which passage's; none, if nothing of it could be shown."""
     _, characters = tokenizer.offsets(text)
     spans = []
-    start = text.rindex("".join(pieces))
+    content = "".join(pieces)
+    trimmed = content.strip()  # some templates trim
+    start = text.rindex(trimmed) - content.index(trimmed)
     for piece in pieces[:-1]:
         end = start + len(piece.rstrip())
         inside = [i for i, (a, b) in enumerate(characters) if a < end and b > start]
