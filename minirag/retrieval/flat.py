@@ -26,6 +26,7 @@ from minirag.retrieval.vectors import (
     as_vectors,
     best_first,
     exact_scores,
+    near_best,
     product_error,
 )
 
@@ -42,9 +43,8 @@ def search_one(
     if metric == "l2":
         products -= rows.half_squares[:n]
     products[rows.dead] = -np.inf
-    kth = np.partition(products, -k)[-k]
     error = product_error(metric, len(query), rows.largest_norm, query_norm)
-    near = np.flatnonzero(products >= kth - 2 * error)  # nothing else can be among the k best
+    near = near_best(products, k, 2 * error)  # nothing else can be among the k best
     scores = exact_scores(rows.vectors[near], query, metric)
     order = best_first(scores, rows.ids[near], metric)[:k]
     return scores[order], rows.ids[near[order]]

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from minirag.retrieval.candidates import Candidates
 from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import Centroids, RowNumbers, Rows
-from minirag.retrieval.vectors import Floats, Metric, best_first, exact_scores, product_error
+from minirag.retrieval.vectors import (
+    Floats,
+    Metric,
+    best_first,
+    exact_scores,
+    near_best,
+    product_error,
+)
 
 QUERIES_PER_PASS = 2048  # bounds the table of queries × lists
 SETTLING = 8  # an eighth of the nearest list settles the first score to reach
@@ -161,8 +168,7 @@ def _search_one(
             part -= rows.half_squares[at : at + n]
         if some_dead:
             part[rows.dead_between(at, at + n)] = -np.inf
-    kth = np.partition(products, len(products) - k)[len(products) - k]
-    near = (products >= kth - 2 * error).nonzero()[0]
+    near = near_best(products, k, 2 * error)
     of = ends.searchsorted(near, side="right")  # the list of each
     row = near + (start + size - ends)[of]
     scores = exact_scores(vectors[row], query, metric)

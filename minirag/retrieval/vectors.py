@@ -87,27 +87,20 @@ def as_vectors(
             f"{name} have {array.shape[1]} dimensions, the index holds {dim}: "
             "use the encoder that the index was built with."
         )
-    # A float64 beyond float32 becomes infinite; what is not finite is refused below.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: refused below
         rows = np.ascontiguousarray(array, np.float32)
-        norms = np.empty(len(rows))
-        unit = np.empty_like(rows) if metric == "cosine" else rows
-        for part in _chunks(len(rows)):
-            wide = rows[part].astype(np.float64)
-            norms[part] = norm = np.sqrt(np.einsum("nd,nd->n", wide, wide))
-            if metric == "cosine":
-                unit[part] = wide / np.where(norm > 0, norm, 1.0)[:, None]
-    if not np.isfinite(norms).all():
+    norms = row_norms(rows)
+    largest = norms.max(initial=0.0)  # NaN if there is one
+    if not largest < np.inf:
         raise UsageError(
             f"row {np.isfinite(norms).argmin()} of the {name} holds NaN or infinity (in float32): "
             "leave it out or find out where it comes from."
         )
     if metric == "cosine":
-        return unit, np.sign(norms)
-    if norms.max(initial=0.0) > LARGEST_NORM:
-        large = int((norms > LARGEST_NORM).argmax())
+        return _normalised(rows, norms), np.sign(norms)
+    if largest > LARGEST_NORM:
         raise UsageError(
-            f"row {large} of the {name} has norm {norms[large]:.3g}, and squares beyond "
+            f"row {norms.argmax()} of the {name} has norm {largest:.3g}, and squares beyond "
             f"{LARGEST_NORM:.3g} overflow float32: scale the vectors down."
         )
     return rows, norms
@@ -120,11 +113,35 @@ def _chunks(n: int) -> list[slice]:
 
 def row_norms(rows: Floats) -> NDArray[np.float64]:
     """Euclidean norms (n,) of ``rows`` (n, D), summed in float64; not finite where a row isn't."""
-    norms = np.empty(len(rows))
-    for part in _chunks(len(rows)):
-        chunk = rows[part].astype(np.float64)
-        norms[part] = np.sqrt(np.einsum("nd,nd->n", chunk, chunk))
+    if len(rows) > _CHUNK:
+        return np.concatenate([row_norms(rows[part]) for part in _chunks(len(rows))])
+    wide = rows.astype(np.float64)
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", wide, wide))
     return norms
+
+
+def _normalised(rows: Floats, norms: NDArray[np.float64]) -> Floats:
+    unit = np.empty_like(rows)
+    safe = np.where(norms > 0, norms, 1.0)[:, None]
+    for part in _chunks(len(rows)):
+        unit[part] = rows[part] / safe[part]
+    return unit
+
+
+def near_best(products: Floats, k: int, margin: Floats) -> NDArray[np.intp]:
+    """Where products (n,) come within ``margin`` of the k-th best, and perhaps a few more.
+
+    Finding the k-th best of all takes long. That of the maxima of groups of 32 does nearly as well:
+    where k groups reach a product, k rows do.
+    """
+    groups = len(products) // 32
+    if groups > 2 * k:
+        maxima = products[: 32 * groups].reshape(32, groups).max(axis=0)
+        kth = np.partition(maxima, groups - k)[groups - k]
+    else:
+        kth = np.partition(products, len(products) - k)[len(products) - k]
+    near: NDArray[np.intp] = (products >= kth - margin).nonzero()[0]
+    return near
 
 
 def exact_scores(rows: Floats, queries: Floats, metric: Metric) -> Floats:
