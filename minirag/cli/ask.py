@@ -192,6 +192,9 @@ def _print_result(
     if result.invalid_citations:
         numbers = ", ".join(f"[{n}]" for n in result.invalid_citations)
         print(f"warning: the model cited {numbers}, which it was not given.", file=sys.stderr)
+    if result.generation.stopped_by == "length":
+        n = len(result.generation.ids)
+        print(f"warning: cut off after {n} tokens: see --max-new-tokens.", file=sys.stderr)
     if result.prompt.dropped:
         print(
             f"warning: {len(result.prompt.dropped)} of the {len(result.hits)} passages did not fit "
@@ -221,8 +224,8 @@ def _print_result(
 
 
 def _print_hits(hits: list[Hit]) -> None:
-    for hit in hits:
-        print(f"  {hit.score:.2f}  {_place(hit.passage)}")
+    for number, hit in enumerate(hits, start=1):
+        print(f"[{number}] {hit.score:.2f}  {_place(hit.passage)}")
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
