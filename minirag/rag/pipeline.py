@@ -65,8 +65,7 @@ class Abstention:
         )
 
 
-# Greedy: the same question, the same answer. One paragraph: small models go on to invent passages.
-WRITING = Sampling(max_new_tokens=96, stop=("\n\n",))
+WRITING = Sampling(max_new_tokens=96)  # greedy: the same question, the same answer
 
 
 @dataclass(frozen=True)
