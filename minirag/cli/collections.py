@@ -70,13 +70,20 @@ def load_encoder(name: str | None, precision: str) -> BiEncoder:
 
 def open_base(directory: Path, encoder: str | None, precision: str) -> KnowledgeBase:
     """A saved knowledge base with the encoder that it names."""
+    from minirag.files import MANIFEST
     from minirag.retrieval.knowledge_base import KnowledgeBase
+    from minirag.transformer.catalogue import CATALOGUE
 
+    if not (directory / MANIFEST).exists():
+        raise StoreError(
+            f"there is no knowledge base in {directory}: check the name, or make one with "
+            f"`minirag index DOCS --out {directory}`."
+        )
     name = encoder or KnowledgeBase.info(directory).encoder_name
     try:
         model = load_encoder(name, precision)
     except ModelUnavailable as error:
-        if encoder is not None:
+        if encoder is not None or any(name == known.name for known in CATALOGUE):
             raise
         raise ModelUnavailable(
             f"{directory} was built with the encoder {name}: {error} "
