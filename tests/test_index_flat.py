@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from minirag.errors import DiskError, StoreError, UsageError
 from minirag.files import save_set
 from minirag.retrieval import FlatIndex, blocked, flat, storage
+from minirag.retrieval.vectors import as_vectors
 
 METRICS = ("cosine", "ip", "l2")
 
@@ -77,10 +78,11 @@ def test_blocks_agree_with_the_plain_search_to_the_last_bit(metric, monkeypatch)
             scores, ids = index.search(q, k)
             np.testing.assert_array_equal(ids, np.concatenate([p[1] for p in plain]))
             np.testing.assert_array_equal(scores, np.concatenate([p[0] for p in plain]))
-    monkeypatch.setattr(flat, "LARGE", 0)  # single queries in blocks as well
-    for one, (scores, ids) in zip(q, plain, strict=True):
-        np.testing.assert_array_equal(index.search(one, 2701)[1], ids)
-        np.testing.assert_array_equal(index.search(one, 2701)[0], scores)
+    for one, (scores, ids) in zip(q, plain, strict=True):  # single queries in blocks as well
+        unit, norms = as_vectors(one, 19, metric, "queries")
+        found = blocked.search_blocked(index.rows, unit, norms, 2701, metric)
+        np.testing.assert_array_equal(found[0], scores)
+        np.testing.assert_array_equal(found[1], ids)
 
 
 @pytest.mark.parametrize("metric", METRICS)

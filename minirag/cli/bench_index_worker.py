@@ -55,8 +55,8 @@ def _turns(
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds of each side, turn by turn, and what each answered.
 
-    Each is run once to warm up, and as often in a turn as fills about 20 ms of ours. For a side that
-    has spent its patience on warming up, that counts as its turn.
+    Each is run once to warm up, and as often in a turn as fills about 20 ms of ours. If warming up
+    has used up the patience with a side, that was its turn.
     """
     answers = {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}

@@ -1,6 +1,6 @@
 """Exact search for many queries, block by block, so that no N × Q matrix of scores is held.
 
-A block of vectors times a batch of queries is one matrix product, its scores (about 2 MB) stay in
+A block of vectors times a batch of queries is one matrix product, its scores (about 1 MB) stay in
 the processor's cache. Almost none of them matter: of each group of rows only the maximum is looked
 at, and only groups whose maximum reaches the running k-th best score are opened.
 """
@@ -15,7 +15,7 @@ from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import Rows
 from minirag.retrieval.vectors import Floats, Metric, product_error
 
-SCORES_PER_BLOCK = 1 << 19  # 2 MB of float32
+SCORES_PER_BLOCK = 1 << 18  # 1 MB of float32
 QUERIES_PER_PASS = 256  # enough that the products, not reading the vectors, take the time
 GROUP = 32  # rows of which only the maximum is looked at
 
@@ -47,15 +47,16 @@ def _one_pass(rows: Rows, queries: Floats, found: Candidates) -> None:
         np.matmul(rows.vectors[start:stop], queries.T, out=live)  # (block, Q)
         if found.metric == "l2":
             live -= rows.half_squares[start:stop, None]
-        live[rows.dead_between(start, stop)] = -np.inf
+        if len(rows.dead):
+            live[rows.dead_between(start, stop)] = -np.inf
         products[stop - start :] = -np.inf  # the last block's rest
         maxima = products.reshape(size, n_groups, n_queries).max(axis=0)  # (groups, Q)
         if start == 0 and n_groups > k:  # k groups reach it, so k rows do
             found.raise_to(np.partition(maxima, -k, axis=0)[-k])
         # Flat positions: g * Q + q in the maxima, (s * G + g) * Q + q in the products.
-        opened = np.flatnonzero(maxima >= found.threshold)
+        opened = (maxima >= found.threshold).ravel().nonzero()[0]
         members = products.reshape(size, -1).take(opened, axis=1)  # (size, opened)
-        hits = np.flatnonzero(members >= found.threshold[opened % n_queries])
+        hits = (members >= found.threshold[opened % n_queries]).ravel().nonzero()[0]
         s, which = np.divmod(hits, len(opened) or 1)
         group, query = np.divmod(opened[which], n_queries)
         found.take(query, start + s * n_groups + group, members.ravel()[hits])

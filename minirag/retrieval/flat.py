@@ -31,7 +31,6 @@ from minirag.retrieval.vectors import (
 )
 
 KIND = "flat-index"
-LARGE = 50_000  # rows from which the blocked form is the faster one for a single query too
 
 
 def search_one(
@@ -54,7 +53,7 @@ def search_all(
     rows: Rows, queries: Floats, norms: NDArray[np.float64], k: int, metric: Metric
 ) -> tuple[Floats, Ids]:
     """Scores and ids (Q, k) of the k best of ``rows`` (one list), whichever way is faster."""
-    if len(queries) != 1 or k == 0 or rows.size[0] > LARGE:
+    if len(queries) != 1 or k == 0:
         return search_blocked(rows, queries, norms, k, metric)
     scores, ids = search_one(rows, queries[0], norms, k, metric)
     return scores[None], ids[None]

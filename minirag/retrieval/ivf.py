@@ -21,7 +21,7 @@ from minirag.retrieval.ids import Ids
 from minirag.retrieval.index_files import load_rows, save_rows
 from minirag.retrieval.kmeans import Start, assign, kmeans
 from minirag.retrieval.probing import Scan, search_lists
-from minirag.retrieval.rows import Centroids, RowNumbers, lay_out
+from minirag.retrieval.rows import COPIED_AT_ONCE, Centroids, RowNumbers, lay_out
 from minirag.retrieval.storage import whole_number
 from minirag.retrieval.store import VectorIndex
 from minirag.retrieval.vectors import Floats, Metric, as_count, as_vectors
@@ -101,23 +101,25 @@ class IVFIndex(VectorIndex):
         """
         if x is None:
             rows = self._rows
-            vectors = rows.vectors[rows.all_live()]
+            vectors, chosen = rows.vectors, rows.all_live()
         else:
             vectors, _ = as_vectors(x, self.dim, self.metric, "training vectors")
-        n_lists = lists_for(len(vectors)) if self.nlist == "auto" else self.nlist
-        enough = POINTS_PER_LIST**2 if self.nlist == "auto" else self.nlist
-        if not 0 < n_lists <= len(vectors):
+            chosen = np.arange(len(vectors))
+        n_lists = lists_for(len(chosen)) if self.nlist == "auto" else self.nlist
+        if not 0 < n_lists <= len(chosen):
+            enough = POINTS_PER_LIST**2 if self.nlist == "auto" else self.nlist
             self._tell(
-                f"{len(vectors)} vectors are too few to train {self.nlist} lists on: every search "
-                f"goes on scanning all. Call train() again with {enough} or more."
+                "too few",
+                f"{len(chosen)} vectors are too few to train {self.nlist} lists on: every search "
+                f"goes on scanning all. Call train() again with {enough} or more.",
             )
             return
         generator = np.random.default_rng(seed)
-        if len(vectors) > MOST_POINTS_PER_LIST * n_lists:
-            most = MOST_POINTS_PER_LIST * n_lists
-            vectors = vectors[np.sort(generator.choice(len(vectors), most, replace=False))]
+        most = MOST_POINTS_PER_LIST * n_lists
+        if len(chosen) > most:
+            chosen = np.sort(generator.choice(chosen, most, replace=False))
         found = kmeans(
-            vectors,
+            vectors[chosen],
             n_lists,
             spherical=self.metric != "l2",
             iterations=iterations,
@@ -135,7 +137,10 @@ class IVFIndex(VectorIndex):
         centres = Centroids.of(vectors.copy())
         with self._lock:
             live = self._rows.all_live()
-            lists = self._assigned(self._rows.vectors[live], centres)
+            parts = np.array_split(live, len(live) // COPIED_AT_ONCE + 1)
+            lists = np.concatenate(
+                [self._assigned(self._rows.vectors[part], centres) for part in parts]
+            )
             self.hold(lay_out(self._rows, live, lists, centres), self._next_id)
             self._trained_skew = _skew(self._rows.live)
             self._told = set()
@@ -154,9 +159,11 @@ class IVFIndex(VectorIndex):
             self._trained_skew = skew
         elif skew is not None and skew > IMBALANCE * self._trained_skew:
             self._tell(
+                "unequal",
                 f"the {len(self._rows.size)} lists have become unequal: their squared lengths sum "
                 f"to over {IMBALANCE:g} times what they did at training, and searches take longer "
-                "by as much. Call train() to sort them anew."
+                "by as much. Call train() to sort them anew.",
+                stacklevel=4,
             )
 
     # -- searching ---------------------------------------------------------------------------------
@@ -200,8 +207,9 @@ class IVFIndex(VectorIndex):
             raise UsageError("nprobe is 0: probe one list or more.")
         if rows.centroids is None:
             self._tell(
+                "untrained",
                 f"this index is not trained, so all its {rows.n_live} vectors are scanned: "
-                "call train(), or use FlatIndex."
+                "call train(), or use FlatIndex.",
             )
             scores, ids = search_all(rows, queries, norms, k, self.metric)
             lists, seen = np.ones(len(queries), int), np.full(len(queries), rows.n_live)
@@ -218,11 +226,11 @@ class IVFIndex(VectorIndex):
         """
         return max(8, len(self._rows.size) // 16)
 
-    def _tell(self, message: str) -> None:
-        """Warn, once until the next training."""
-        if message[:20] not in self._told:
-            self._told.add(message[:20])
-            warnings.warn(message, IndexWarning, stacklevel=4)
+    def _tell(self, topic: str, message: str, stacklevel: int = 3) -> None:
+        """Warn, once a topic until the next training."""
+        if topic not in self._told:
+            self._told.add(topic)
+            warnings.warn(message, IndexWarning, stacklevel=stacklevel)
 
     def copy(self) -> IVFIndex:
         """An independent index of the same content; see :meth:`FlatIndex.copy`."""

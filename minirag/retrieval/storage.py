@@ -56,7 +56,7 @@ def open_array(
             f"{path} should hold {np.dtype(dtype)} of shape {shape}, row by row, and does not: "
             "build the index again."
         )
-    return mapped if mmap else np.array(mapped)
+    return np.asarray(mapped) if mmap else np.array(mapped)
 
 
 def whole_number(meta: Mapping[str, Any], key: str, most: int = 2**62) -> int:
