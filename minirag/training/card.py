@@ -50,7 +50,7 @@ trained from nothing on generated text about an invented country, by minirag's o
   {tokens_per_batch} tokens; loss = mean over answer tokens + {rest_weight} × mean over all others.
 - Time: {minutes} minutes of training steps ({processor_minutes} minutes of processor time over all
   cores) on: {device}, {cores} cores, {precision}, torch {torch}, {system}. {load}
-
+{notes}
 {speeds}{vocabularies}![The course of the run](curve.png)
 
 ## Scores
@@ -109,6 +109,7 @@ def card(directory: Path) -> str:
             minutes=f"{minutes:.0f}",
             processor_minutes=f"{processor_minutes:.0f}",
             **machine,
+            notes="".join(f"- {note}\n" for note in training["notes"]),
             load=_load(minutes * machine["threads"], processor_minutes),
             speeds=_speeds(speed, training["tokens"]),
             vocabularies=_vocabularies(vocabularies),

@@ -192,6 +192,7 @@ def _save_training(run: Pretraining, command: str) -> None:
         "processor_seconds": round(run.progress.processor_seconds, 1),
         "well_known": well_known_fingerprint(),
         "machine": run.machine.describe(),
+        "notes": [],  # what else a reader of the card has to know; added by hand
     }
     write_text_atomically(run.out / TRAINING, json.dumps(body, indent=1) + "\n")
 

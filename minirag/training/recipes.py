@@ -49,7 +49,7 @@ class Recipe:
     tokens_per_batch: int = 4096
     optimization: Optimization = field(default_factory=Optimization)
     warmup_steps: int = 100
-    decay_share: float = 0.4  # the last share of the run, in which the rate falls to zero
+    decay_share: float = 0.1  # the last share of the run, in which the rate falls to zero
     rest_weight: float = 0.3  # of the loss on all that is not an answer
     stages: tuple[Stage, ...] = ()
 
@@ -120,9 +120,9 @@ GPT_BASE = Recipe(
     name="gpt-base",
     stages=(
         Stage(_COPYING),
-        Stage(_EASY, 0.11, 300),
-        Stage(_HARDER, 0.33, 900),
-        Stage(_FULL, 0.56, 1600),
+        Stage(_EASY, 0.16, 300),
+        Stage(_HARDER, 0.47, 900),
+        Stage(_FULL, 0.79, 1600),
     ),
 )
 
