@@ -82,6 +82,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--seed", type=int, default=0, metavar="N", help="of a temperature above 0 (default: 0)"
     )
     parser.add_argument(
+        "--markers",
+        action="store_true",
+        help="number the passages and ask for markers like [1], which are checked; for larger "
+        "readers, small ones can't",
+    )
+    parser.add_argument(
         "--explain",
         action="store_true",
         help="show scores, prompt, token budget, each token's probability and what it read",
@@ -96,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     import_torch()
     from minirag.errors import UsageError
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
+    from minirag.rag.prompt import MARKED, SENTENCE
     from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
@@ -107,7 +114,10 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature,
         seed=args.seed,
     )
-    settings = Settings(k=args.k, sampling=sampling)  # a wrong one is told before models are loaded
+    instruction = MARKED if args.markers else SENTENCE
+    settings = Settings(
+        k=args.k, instruction=instruction, sampling=sampling
+    )  # a wrong one is told before models are loaded
     report = Report()
     if args.kb is not None:
         base = open_base(args.kb, args.encoder, args.precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 _DESCRIPTION = """\
@@ -11,6 +12,8 @@ Measure speed beside the libraries that are known for it, in one process, turn
 by turn. Machines are noisy: read the ratios, not the seconds. Above 1, minirag
 is faster.
 
+  search    exact search against faiss
+  index     building and searching an IVF index against faiss
   encode    sentence vectors against sentence-transformers
   generate  writing on against transformers
   train     pretraining steps against transformers
@@ -29,9 +32,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("encode", "generate", "train"))
+    parser.add_argument("what", choices=tuple(_BENCHES))
     parser.add_argument("--threads", type=int, default=1, help="of both sides (default: 1)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--large", action="store_true", help="search, index: a million vectors too")
+    parser.add_argument(
+        "--avx2", action="store_true", help="search, index: no newer vector units than AVX2"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -42,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}: 1 is the least.")
-    results = _models(args) if args.what in ("encode", "generate") else _train(args)
+    results = _BENCHES[args.what](args)
     if args.json:
         print(json.dumps(results, indent=2))
     return 0
@@ -87,3 +94,22 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{name:<32}{rate:>9,}   loss {loss:.3f} after {results['steps']} steps")
         print(f"ratio to the faster peer: {results['ratio_to_faster_peer']:.2f}x")
     return results
+
+
+def _indexes(args: argparse.Namespace) -> dict[str, Any]:
+    from minirag.cli.bench_index import bench_index, bench_search
+
+    sizes = (10_000, 100_000, 1_000_000) if args.large else (10_000, 100_000)
+    show: Callable[[str], None] = (lambda line: None) if args.json else print
+    if args.what == "search":
+        return bench_search(sizes, threads=args.threads, avx2=args.avx2, show=show)
+    return bench_index(sizes, threads=args.threads, avx2=args.avx2, show=show)
+
+
+_BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "search": _indexes,
+    "index": _indexes,
+    "encode": _models,
+    "generate": _models,
+    "train": _train,
+}
