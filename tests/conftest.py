@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Threads that wait by spinning starve everything, each other too, where a core is busy elsewhere.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 
 from minirag.errors import ModelUnavailable
