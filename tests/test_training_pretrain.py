@@ -25,12 +25,14 @@ from minirag.training.evaluate_reading import (
 from minirag.training.machine import Machine, this_machine
 from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import GPT_BASE, Recipe, Stage, recipe_named
+from minirag.training.report import well_known_fingerprint
 from minirag.training.weights import (
     inspect_weights,
     locate_weights,
     problems,
     seal,
     shipped,
+    weights_root,
 )
 from minirag.transformer.checkpoints import load
 from minirag.transformer.models import Decoder
@@ -183,10 +185,10 @@ def test_a_run_may_get_another_length_before_the_rate_falls(
 def test_stages_begin_by_share_or_at_the_latest() -> None:
     stages = GPT_BASE.stages
     short, long = GPT_BASE.with_steps(100), GPT_BASE.with_steps(100_000)
-    assert [s.begins(100) for s in stages] == [0, 11, 33, 56]
+    assert [s.begins(100) for s in stages] == [0, 16, 47, 79]
     assert [s.begins(100_000) for s in stages] == [0, 300, 900, 1600]
-    assert short.mix_at(10) == stages[0].mix
-    assert short.mix_at(11) == stages[1].mix
+    assert short.mix_at(15) == stages[0].mix
+    assert short.mix_at(16) == stages[1].mix
     assert long.mix_at(1599) == stages[2].mix
     assert long.mix_at(99_999) == stages[3].mix
     with pytest.raises(UsageError, match="begin at the steps"):
@@ -234,6 +236,19 @@ def test_weights_are_found_listed_and_verified(tmp_path: Path) -> None:
     for wrong in ("gpt-other", "../gpt-test", "gpt-test"):
         with pytest.raises(ModelUnavailable, match="there are no weights"):
             locate_weights(wrong, tmp_path)
+
+
+def test_the_shipped_weights_are_whole_and_their_cards_agree() -> None:
+    directories = shipped()
+    assert (weights_root() / "gpt-base") in directories
+    for directory in directories:
+        assert problems(directory) == []
+    base = weights_root() / "gpt-base"
+    assert card_agrees(base)
+    # What everybody in the invented country knows is in these weights. Whoever changes the
+    # well-known entities has to train them again.
+    training = json.loads((base / "training.json").read_text("utf-8"))
+    assert training["well_known"] == well_known_fingerprint()
 
 
 # ------------------------------------------------------------------------------------------ slow
