@@ -44,7 +44,7 @@ class Candidates:
                 self._narrow()
                 if len(self._entries[0]) > 8 * self.k * len(self.queries):  # many equal vectors:
                     self._keep(self._ranked()[1])  # let their ids decide
-                self._limit = max(len(self._entries[0]), self.k * len(self.queries))
+                self._limit = max(len(self._entries[0]), 2 * self.k * len(self.queries))
 
     def best(self) -> tuple[Floats, Ids]:
         """Scores and ids (Q, k) of the k best entries of each query, best first."""
