@@ -60,7 +60,7 @@ class _Postings:
     ids: Ids  # (n,) ascending
     vocabulary: dict[str, int]
     start: NDArray[np.int64]  # (V + 1,) where each word's postings begin
-    passage: NDArray[np.int32]  # (postings,) row in ids
+    text: NDArray[np.int32]  # (postings,) row in ids
     weight: Floats  # (postings,)
 
 
@@ -180,17 +180,21 @@ class BM25:
         return scores[best], postings.ids[best]
 
     def scores(self, query: str) -> Floats:
-        """The scores of all texts (n,), in the order of :attr:`ids`."""
+        """The scores of all texts (n,), in the order of :attr:`ids`.
+
+        A word that the query has twice counts twice.
+        """
         return self._scores(self._current(), query)
 
     def _scores(self, postings: _Postings, query: str) -> Floats:
-        total = np.zeros(len(postings.ids))
-        for term in self.tokenize(query):  # a word that is asked twice counts twice
-            number = postings.vocabulary.get(term, -1)
-            if 0 <= number < len(postings.start) - 1:
-                part = slice(postings.start[number], postings.start[number + 1])
-                total[postings.passage[part]] += postings.weight[part]
-        return total.astype(np.float32)
+        asked = [postings.vocabulary.get(term, -1) for term in self.tokenize(query)]
+        known = [term for term in asked if 0 <= term < len(postings.start) - 1]
+        parts = [slice(postings.start[term], postings.start[term + 1]) for term in known]
+        if not parts:
+            return np.zeros(len(postings.ids), np.float32)
+        text = np.concatenate([postings.text[part] for part in parts])
+        weight = np.concatenate([postings.weight[part] for part in parts])
+        return np.bincount(text, weight, minlength=len(postings.ids)).astype(np.float32)
 
     def _current(self) -> _Postings:
         postings = self._postings
