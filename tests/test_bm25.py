@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from racing import searching
 
 from minirag.errors import StoreError, UsageError
 from minirag.files import load_set, save_set
@@ -193,23 +193,14 @@ def test_ids_do_not_come_back(tmp_path):
 def test_a_search_sees_the_state_before_or_after_an_update():
     index = BM25()
     index.add(["word"] * 20)
-    stop, wrong = threading.Event(), []
 
-    def search() -> None:
-        while not stop.is_set():
-            scores, ids = index.search("word", 50)
-            if len(np.unique(scores)) != 1 or len(ids) != 20:
-                wrong.append((scores, ids))
+    def finds_fault():
+        scores, ids = index.search("word", 50)
+        return None if len(np.unique(scores)) == 1 and len(ids) == 20 else (scores, ids)
 
-    threads = [threading.Thread(target=search) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for generation in range(100):
-        index.upsert([f"word {'other ' * (generation % 5)}"] * 20, range(20))
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with searching(finds_fault):
+        for generation in range(60):
+            index.upsert([f"word {'other ' * (generation % 5)}"] * 20, range(20))
 
 
 def test_saved_words_may_be_anything(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from racing import searching
 
 from minirag.errors import DiskError, StoreError, UsageError
 from minirag.files import save_set
@@ -317,26 +317,19 @@ def test_a_search_sees_the_state_before_or_after_an_update():
     index = FlatIndex(4, "ip")
     ids = np.arange(40)
     index.add(np.full((40, 4), 1.0), ids)
-    stop, wrong = threading.Event(), []
 
-    def search() -> None:
-        while not stop.is_set():
-            for queries in (np.ones((1, 4)), np.ones((5, 4))):
-                for allowed in (None, range(7, 30)):
-                    scores, found = index.search(queries, 40, allowed=allowed)
-                    full = found.shape[1] == (40 if allowed is None else 23)
-                    if len(np.unique(scores)) != 1 or not full:
-                        wrong.append((scores, found))
+    def finds_fault():
+        for queries in (np.ones((1, 4)), np.ones((5, 4))):
+            for allowed in (None, range(7, 30)):
+                scores, found = index.search(queries, 40, allowed=allowed)
+                full = found.shape[1] == (40 if allowed is None else 23)
+                if len(np.unique(scores)) != 1 or not full:
+                    return scores, found
+        return None
 
-    threads = [threading.Thread(target=search) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for generation in range(150):
-        index.upsert(np.full((40, 4), float(generation)), ids)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with searching(finds_fault):
+        for generation in range(100):
+            index.upsert(np.full((40, 4), float(generation)), ids)
 
 
 # -- saved files -----------------------------------------------------------------------------------
