@@ -49,7 +49,7 @@ class Recipe:
     tokens_per_batch: int = 4096
     optimization: Optimization = field(default_factory=Optimization)
     warmup_steps: int = 100
-    decay_share: float = 0.1  # the last share of the run, in which the rate falls to zero
+    decay_share: float = 0.25  # the last share of the run, in which the rate falls to zero
     rest_weight: float = 0.3  # of the loss on all that is not an answer
     stages: tuple[Stage, ...] = ()
 
