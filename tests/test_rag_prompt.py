@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_models import SPECIAL, TEXTS, tiny_tokenizer
 
 from minirag.errors import UsageError
-from minirag.rag.prompt import MARKED, SENTENCE, SHORT, Instruction, Prompt, build_prompt
+from minirag.rag.prompt import MARKED, QUOTED, SENTENCE, Instruction, Prompt, build_prompt
 from minirag.text.bpe import train_bpe
 from minirag.text.documents import Document, Passage
 from minirag.text.tokenizer import Tokenizer
@@ -68,8 +68,9 @@ def test_an_instruction_can_bring_its_own_system_turn() -> None:
 
 
 def test_short_instruction_asks_for_a_phrase() -> None:
-    prompt = build_prompt("Who?", [], TOKENIZER, context=900, reserve=5, instruction=SHORT)
-    assert prompt.text.count(f"<|start|>user\n{SHORT.ask} Who?<|end|>") == 1
+    prompt = build_prompt("Who?", [], TOKENIZER, context=900, reserve=5, instruction=QUOTED)
+    assert prompt.text.count("<|start|>user\nQuestion: Who?\nAnswer:<|end|>") == 1
+    assert prompt.text.endswith("<|start|>assistant\nThe answer is:")
 
 
 def test_exactly_as_much_as_fits() -> None:
@@ -131,7 +132,7 @@ TEXT = (
     question=TEXT,
     context=st.integers(150, 700),
     reserve=st.integers(0, 60),
-    instruction=st.sampled_from([SENTENCE, SHORT, MARKED]),
+    instruction=st.sampled_from([SENTENCE, QUOTED, MARKED]),
 )
 def test_budget_and_spans_hold_whatever_the_text(
     texts, question, context, reserve, instruction

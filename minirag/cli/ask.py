@@ -26,6 +26,7 @@ from minirag.cli.collections import (
 )
 
 if TYPE_CHECKING:
+    from minirag.rag.citations import Citation
     from minirag.rag.pipeline import Abstention, Answer, Pipeline
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.retrieval.retriever import Hit
@@ -40,6 +41,7 @@ examples:
   minirag ask "How do I freeze the first row?" --kb kb
   minirag ask "How do I freeze the first row?" --docs handbook  # indexes first
   minirag ask "How do I freeze the first row?" --kb kb --explain
+  minirag ask "What file extension does a backup copy have?" --kb kb --quote
 """
 
 
@@ -81,7 +83,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of a temperature above 0 (default: 0)"
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--quote",
+        action="store_true",
+        help="answer with a few words of the documents, chosen by the model and never invented; "
+        "best for questions about a name, a number, a place",
+    )
+    how.add_argument(
         "--markers",
         action="store_true",
         help="number the passages and ask for markers like [1], which are checked; for larger "
@@ -116,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     )
     instruction = MARKED if args.markers else SENTENCE
     settings = Settings(
-        k=args.k, instruction=instruction, sampling=sampling
+        k=args.k, instruction=instruction, sampling=sampling, quote=args.quote
     )  # a wrong one is told before models are loaded
     report = Report()
     if args.kb is not None:
@@ -215,12 +224,14 @@ def _print_result(
         print("Sources")
         for citation in result.citations:
             print(f"[{citation.number}] {_place(citation.passage)}")
-            how = "cited by the model" if citation.marked else "found by comparing words"
-            print(
-                f"    score {citation.score:.2f}, holds {citation.support:.0%} of the answer's "
-                f"words ({how})"
-            )
-            _print_wrapped(citation.passage.text, indent="    ", max_lines=3)
+            if citation.quoted:
+                start, end = (citation.passage.start + place for place in citation.quoted)
+                how = f"the answer stands there word for word, characters {start} to {end}"
+            else:
+                by = "cited by the model" if citation.marked else "found by comparing words"
+                how = f"holds {citation.support:.0%} of the answer's words ({by})"
+            print(f"    score {citation.score:.2f}, {how}")
+            _print_wrapped(_around(citation), indent="    ", max_lines=3)
     else:
         if result.text:
             print("No passage given holds most of the answer's words: don't rely on it.")
@@ -231,6 +242,15 @@ def _print_result(
         f"\n{pipeline.reader.name}, {base.encoder.name}; {ready:.1f} s to start, "
         f"{seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
     )
+
+
+def _around(citation: Citation) -> str:
+    """The passage; for a quote, from the sentence or line that holds it."""
+    text = citation.passage.text
+    if citation.quoted is None:
+        return text
+    before = text[: citation.quoted[0]]
+    return text[max(before.rfind(". ") + 1, before.rfind("\n") + 1) :]
 
 
 def _print_hits(hits: list[Hit]) -> None:
@@ -303,6 +323,7 @@ def _as_json(
             **_hit_json_of(c.passage, c.score),
             "support": round(c.support, 4),
             "marked": c.marked,
+            "quoted": [c.passage.start + place for place in c.quoted] if c.quoted else None,
         }
         for c in result.citations
     ]

@@ -66,6 +66,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--threshold", type=float, metavar="SCORE", help="as of `minirag ask`")
     parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
+    parser.add_argument(
+        "--prose",
+        action="store_true",
+        help="with --squad: score freely written answers; default: quotes, as `ask --quote` gives",
+    )
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)
@@ -145,10 +150,8 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
 def _squad(args: argparse.Namespace) -> dict[str, object]:
     from minirag.rag.evaluation import sample_questions, squad_answers, squad_retrieval
     from minirag.rag.pipeline import Pipeline, Settings
-    from minirag.rag.prompt import SHORT
     from minirag.rag.reader import Reader
     from minirag.text.datasets import read_squad
-    from minirag.transformer.generation import Sampling
 
     squad = read_squad(args.squad)
     questions = sample_questions(squad, args.limit, args.seed)
@@ -175,19 +178,23 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     settings = Settings(
         k=args.k,
         threshold=threshold_for(encoder.name, args.threshold),
-        instruction=SHORT,
-        sampling=Sampling(max_new_tokens=32, stop=("\n",)),
+        quote=not args.prose,
     )
     answers, predictions = squad_answers(
         Pipeline(base, reader, settings), questions, seed=args.seed, progress=show_bars(args)
     )
     if show:
-        print(f"\n{reader.name} reads {args.k} passages; abstains below {settings.threshold}")
+        how = "writes freely" if args.prose else "quotes the likeliest words of them"
+        print(
+            f"\n{reader.name} reads {args.k} passages and {how}; abstains below "
+            f"{settings.threshold}"
+        )
         print(answers.table())
     return {
         **results,
         "reader": {"name": reader.name, "fingerprint": reader.fingerprint},
         "k": args.k,
+        "quoted": not args.prose,
         "threshold": settings.threshold,
         "answers": answers.to_json(),
         "predictions": [

@@ -37,6 +37,7 @@ class Citation:
     score: float  # of its retrieval
     support: float  # share of the answer's content words that it holds
     marked: bool  # named by the model itself
+    quoted: tuple[int, int] | None = None  # characters of the passage that are the answer
 
 
 @dataclass(frozen=True)

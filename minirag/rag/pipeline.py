@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from minirag.errors import UsageError
 from minirag.rag.citations import Citation, cite
-from minirag.rag.prompt import SENTENCE, Instruction, Prompt, build_prompt
+from minirag.rag.prompt import QUOTED, SENTENCE, Instruction, Prompt, build_prompt
+from minirag.rag.quoting import best_quote
 from minirag.rag.reader import Reader
 from minirag.retrieval.retriever import Hit, Retriever
 from minirag.transformer.generation import Generation, Sampling, stream
@@ -76,6 +77,7 @@ class Settings:
     threshold: float = -1.0  # least cosine of the best passage; see minirag.rag.threshold
     instruction: Instruction = SENTENCE
     sampling: Sampling = WRITING
+    quote: bool = False  # answer with words of the passages only, instead of writing
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -131,27 +133,52 @@ class Pipeline:
             reader.tokenizer,
             context=reader.context,
             reserve=sampling.max_new_tokens,
-            instruction=self.settings.instruction,
+            instruction=QUOTED if self.settings.quote else self.settings.instruction,
         )
+        scores = [hit.score for hit in hits[: len(prompt.passages)]]
         began = time.perf_counter()
         first = 0.0
         generation = Generation()
-        for piece in stream(reader.model, prompt.ids, reader.tokenizer, sampling, generation):
+
+        def say(piece: str) -> None:
+            nonlocal first
             first = first or time.perf_counter() - began
             if on_text is not None:
                 on_text(piece)
+
+        invalid: list[int] = []
+        if self.settings.quote:
+            citations = self._quote(prompt, scores, generation)
+            text = generation.text
+            say(text)
+        else:
+            for piece in stream(reader.model, prompt.ids, reader.tokenizer, sampling, generation):
+                say(piece)
+            numbered = self.settings.instruction.numbered
+            cited = cite(generation.text, prompt.passages, scores, numbered=numbered)
+            text, citations, invalid = cited.text, cited.citations, cited.invalid
         read = time.perf_counter() - began
-        scores = [hit.score for hit in hits[: len(prompt.passages)]]
-        cited = cite(
-            generation.text, prompt.passages, scores, numbered=self.settings.instruction.numbered
-        )
         return Answer(
             question=question,
-            text=cited.text,
-            citations=cited.citations,
+            text=text,
+            citations=citations,
             hits=list(hits),
             prompt=prompt,
             generation=generation,
-            invalid_citations=cited.invalid,
+            invalid_citations=invalid,
             timings=Timings(retrieve_seconds, read, first),
         )
+
+    def _quote(
+        self, prompt: Prompt, scores: Sequence[float], generation: Generation
+    ) -> list[Citation]:
+        """Answer with the likeliest words of the passages; the source is where they stand."""
+        generation.stopped_by = "end"
+        quote = best_quote(self.reader, prompt)
+        if quote is None:  # passages without a word
+            return []
+        generation.ids, generation.probabilities = quote.ids, quote.probabilities
+        generation.text = quote.text
+        number, passage = quote.passage + 1, prompt.passages[quote.passage]
+        place = (quote.start, quote.end)
+        return [Citation(number, passage, scores[quote.passage], 1.0, False, place)]

@@ -25,12 +25,15 @@ class Instruction:
     """
 
     ask: str = ""  # stands before the question
+    after: str = ""  # stands after it
+    lead: str = ""  # the answer's first words: the model goes on from there
     system: str | None = None  # None: what the model's own chat template says
     numbered: bool = False  # passages as [1], [2], ..., for readers that can cite by number
 
 
 SENTENCE = Instruction()
-SHORT = Instruction("Answer in a few words:")  # to be scored against a span
+# For quotes. "The answer is:" is how SmolLM2 itself begins, given the chance.
+QUOTED = Instruction("Question:", "\nAnswer:", "The answer is:")
 MARKED = Instruction(
     "Answer from the passages above and put the number of each passage that you use after the "
     "statement it supports, like [1].",
@@ -87,7 +90,7 @@ def build_prompt(
         turns = [{"role": "user", "content": "".join(pieces)}]
         if instruction.system is not None:
             turns.insert(0, {"role": "system", "content": instruction.system})
-        text = tokenizer.chat(turns)
+        text = tokenizer.chat(turns) + instruction.lead
         return text, tokenizer.encode(text, special=False), pieces
 
     n_question = len(written([])[1])
@@ -135,7 +138,8 @@ def _content(
 ) -> list[str]:
     """The pieces of the user's turn: one for each passage, then what is asked."""
     pieces = [_shown(n, p, tokenizer, instruction) for n, p in enumerate(passages, start=1)]
-    return [*pieces, f"{instruction.ask} {question}" if instruction.ask else question]
+    asked = f"{instruction.ask} {question}" if instruction.ask else question
+    return [*pieces, asked + instruction.after]
 
 
 def _token_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[tuple[int, int]]:

@@ -164,6 +164,15 @@ class LayerCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def repeated(self, n: int) -> LayerCache:
+        """A copy with every row ``n`` times over."""
+        copy = LayerCache()
+        if self.keys is not None and self.values is not None:
+            copy.keys = self.keys.repeat_interleave(n, dim=0)
+            copy.values = self.values.repeat_interleave(n, dim=0)
+        copy.length = self.length
+        return copy
+
 
 class Linear(nn.Linear):
     """``nn.Linear``, which multiplies a single row as matrix times vector.

@@ -33,6 +33,12 @@ class Cache:
         """Tokens held."""
         return self.layers[0][0].length
 
+    def repeated(self, n: int) -> Cache:
+        """The same for each of ``n`` rows: one prompt, read once, continued in several ways."""
+        copy = Cache(len(self.layers), self.capacity)
+        copy.layers = [(own.repeated(n), cross.repeated(n)) for own, cross in self.layers]
+        return copy
+
 
 def positions_of(keep: Tensor | None, past: int, T: int, device: torch.device) -> Tensor:
     """Places of the last T tokens, counted over real tokens: (T,), or (B, T) with ``keep`` (B, S).
