@@ -161,7 +161,7 @@ def _index_cheaply(monkeypatch, folder: Path, out: Path) -> int:
         return CheapEncoder()
 
     monkeypatch.setattr("minirag.cli.index.load_encoder", load)
-    monkeypatch.setattr("minirag.cli.collections.load_encoder", load)
+    monkeypatch.setattr("minirag.cli.bases.load_encoder", load)
     return main(["index", str(folder), "--out", str(out), "--json"])
 
 

@@ -22,7 +22,6 @@ from minirag.training.evaluate_reading import (
     reading_tests,
     validation_tests,
 )
-from minirag.training.machine import Machine, this_machine
 from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import GPT_BASE, Recipe, Stage, recipe_named
 from minirag.training.report import well_known_fingerprint
@@ -35,6 +34,7 @@ from minirag.training.weights import (
     weights_root,
 )
 from minirag.transformer.checkpoints import load
+from minirag.transformer.machine import Machine, this_machine
 from minirag.transformer.models import Decoder
 
 CPU = Machine(torch.device("cpu"), bf16=False)

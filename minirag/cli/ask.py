@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirag.cli.collections import (
+from minirag.cli.bases import (
     READER,
     add_encoder_options,
     cached_base,

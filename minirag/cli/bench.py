@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
 def _models(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from minirag.cli.bases import ENCODER, READER
     from minirag.cli.bench_models import HEADER, bench_encode, bench_generate
-    from minirag.cli.collections import ENCODER, READER
     from minirag.transformer.hub import locate
 
     torch.set_num_threads(args.threads)

@@ -16,9 +16,9 @@ from torch import Tensor
 from minirag.errors import ModelUnavailable
 from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches
 from minirag.training.loop import make_optimizer, training_steps
-from minirag.training.machine import Machine, Precision, this_machine
 from minirag.training.recipes import GPT_BASE, Recipe
 from minirag.training.run import train_tokenizer
+from minirag.transformer.machine import Machine, Precision, this_machine
 from minirag.transformer.models import Decoder
 
 Loss = Callable[[Any, Batch], Tensor]

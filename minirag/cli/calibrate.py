@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minirag.cli.collections import add_encoder_options, load_encoder, show_bars, squad_base
+from minirag.cli.bases import add_encoder_options, load_encoder, show_bars, squad_base
 
 _DESCRIPTION = """\
 Ask questions of a collection that holds their article, and of the same

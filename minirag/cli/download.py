@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from minirag.cli.collections import show_bars
+from minirag.cli.bases import show_bars
 
 if TYPE_CHECKING:
     from minirag.transformer.hub import ModelFiles

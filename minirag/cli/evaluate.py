@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minirag.cli.collections import (
+from minirag.cli.bases import (
     READER,
     add_encoder_options,
     cached_base,

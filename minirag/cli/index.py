@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from minirag.cli.collections import (
+from minirag.cli.bases import (
     add_encoder_options,
     counted,
     import_torch,

@@ -64,10 +64,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Train, test, and print the scores."""
-    from minirag.training.machine import this_machine
     from minirag.training.pretrain import Watching, pretrain, steps_in
     from minirag.training.recipes import recipe_named
     from minirag.training.run import CHECKPOINT, steps_of_run
+    from minirag.transformer.machine import this_machine
 
     recipe = recipe_named(args.recipe)
     out = args.out or Path("runs") / recipe.name

@@ -8,10 +8,10 @@ import torch
 
 from minirag.errors import CheckpointError
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.machine import Precision, this_machine
 from minirag.transformer import checkpoints
 from minirag.transformer.generation import prepare
 from minirag.transformer.hub import locate
+from minirag.transformer.machine import Precision, this_machine
 from minirag.transformer.models import Decoder
 
 

@@ -29,7 +29,6 @@ from minirag.training.evaluate_reading import (
     validation_tests,
 )
 from minirag.training.loop import Step
-from minirag.training.machine import Machine
 from minirag.training.recipes import Recipe, Stage
 from minirag.training.report import report, well_known_fingerprint
 from minirag.training.run import (
@@ -41,6 +40,7 @@ from minirag.training.run import (
     train_tokenizer,
 )
 from minirag.transformer.checkpoints import save
+from minirag.transformer.machine import Machine
 
 DEVELOPMENT_SEED = 1  # of the worlds that validation reads
 

@@ -26,9 +26,9 @@ from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches, Position
 from minirag.training.curves import History
 from minirag.training.loop import Step, make_optimizer, training_steps
-from minirag.training.machine import Machine
 from minirag.training.recipes import Recipe
 from minirag.training.resume import load_run, read_run, save_run
+from minirag.transformer.machine import Machine
 from minirag.transformer.models import Decoder
 
 CHECKPOINT = "checkpoint"

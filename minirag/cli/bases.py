@@ -62,7 +62,7 @@ def load_encoder(name: str | None, precision: str) -> BiEncoder:
     import torch
 
     from minirag.retrieval.encoder import BiEncoder
-    from minirag.training.machine import this_machine
+    from minirag.transformer.machine import this_machine
 
     bf16 = this_machine(precision).bf16  # type: ignore[arg-type]  # argparse checked the choice
     return BiEncoder.load(name or ENCODER, dtype=torch.bfloat16 if bf16 else torch.float32)
