@@ -129,6 +129,7 @@ def test_no_prompts_no_tokens() -> None:
         {"top_p": 0.0},
         {"top_p": 1.1},
         {"stop": ("",)},
+        {"repeat": -1},
     ],
 )
 def test_sampling_that_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
@@ -235,3 +236,35 @@ def test_streamed_pieces_are_the_text_up_to_the_stop(
     assert result.stopped_by == whole.stopped_by == ("end" if first is None else "stop")
     assert whole.text.startswith(tokenizer.decode(whole.ids).rstrip("�"))
     assert not any("�" in piece for piece in pieces)
+
+
+@given(text=st.text(alphabet="ab ñ🦊.", max_size=60), repeat=st.integers(1, 6))
+@settings(max_examples=120, deadline=None)
+def test_ends_where_it_begins_to_repeat_itself(
+    tokenizer: Tokenizer, text: str, repeat: int
+) -> None:
+    ids = tokenizer.encode(text, special=False)
+    expected = next(
+        (
+            ids[: n - repeat]
+            for n in range(2 * repeat, len(ids) + 1)
+            if any(ids[i : i + repeat] == ids[n - repeat : n] for i in range(n - 2 * repeat + 1))
+        ),
+        None,
+    )
+    sampling, result = Sampling(max_new_tokens=200, repeat=repeat), Generation()
+    pieces = list(stream(_scripted(tokenizer, text), [0], tokenizer, sampling, result))
+    whole = generate(_scripted(tokenizer, text), [[0]], sampling, tokenizer)[0]
+    assert whole.ids == result.ids == (ids if expected is None else expected)
+    assert len(whole.probabilities) == len(whole.ids)
+    assert whole.stopped_by == result.stopped_by == ("end" if expected is None else "repeat")
+    assert whole.text == result.text == "".join(pieces) == tokenizer.decode(whole.ids)
+
+
+def test_a_model_that_goes_in_circles_is_stopped() -> None:
+    model = _model("decoder")
+    free = generate(model, [[5]], Sampling(max_new_tokens=40))[0]
+    ended = generate(model, [[5]], Sampling(max_new_tokens=40, repeat=4))[0]
+    assert ended.ids == free.ids[: len(ended.ids)]
+    fours = [tuple(ended.ids[i : i + 4]) for i in range(len(ended.ids) - 3)]
+    assert len(set(fours)) == len(fours)

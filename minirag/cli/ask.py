@@ -214,6 +214,8 @@ def _print_result(
     if result.generation.stopped_by == "length":
         n = len(result.generation.ids)
         print(f"warning: cut off after {n} tokens: see --max-new-tokens.", file=sys.stderr)
+    if result.generation.stopped_by == "repeat":
+        print("note: ended where the model began to repeat itself.", file=sys.stderr)
     if result.prompt.dropped:
         print(
             f"warning: {len(result.prompt.dropped)} of the {len(result.hits)} passages did not fit "

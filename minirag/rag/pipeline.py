@@ -66,7 +66,9 @@ class Abstention:
         )
 
 
-WRITING = Sampling(max_new_tokens=96)  # greedy: the same question, the same answer
+# Greedy: the same question, the same answer. Small models fall into circles: twelve tokens that come
+# a second time are the beginning of one.
+WRITING = Sampling(max_new_tokens=96, repeat=12)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Sampling:
     top_p: float | None = None  # draw among the likeliest that together reach p (nucleus)
     seed: int = 0  # of each sequence's own generator: neighbours in a batch change nothing
     stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
+    repeat: int = 0  # end where so many tokens come a second time, without them; 0: never
     ignore_end: bool = False  # write on after an end token: for measurements of a fixed length
 
     def __post_init__(self) -> None:
@@ -37,6 +38,8 @@ class Sampling:
             raise UsageError(f"top_k is {self.top_k}; 1 (greedy) is the least.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"top_p is {self.top_p}; a share above 0, up to 1, is needed.")
+        if self.repeat < 0:
+            raise UsageError(f"repeat is {self.repeat} tokens; 0 (never end for it) is the least.")
         if "" in self.stop:
             raise UsageError("a stop text is empty: it would end every answer before it begins.")
 
@@ -50,15 +53,20 @@ class Generation:
 
     ids: list[int] = field(default_factory=list)  # new tokens, without the one that ends
     probabilities: list[float] = field(default_factory=list)  # the model's own, of each token
-    stopped_by: str = "length"  # "end" (end token), "stop" (a stop text), or "length"
+    stopped_by: str = "length"  # "end" (end token), "stop" (a stop text), "repeat", or "length"
     text: str = ""  # decoded and cut before the stop text; empty if no tokenizer was given
 
     def accept(
         self, token: int, probability: float, sampling: Sampling, tokenizer: Tokenizer | None
     ) -> bool:
-        """Add a token; False if it completes a stop text, which is then cut off."""
+        """Add a token; False if it completes a stop text or a repetition, which is then cut off."""
         self.ids.append(token)
         self.probabilities.append(probability)
+        if sampling.repeat and repeated_tail(self.ids, sampling.repeat) == sampling.repeat:
+            self.stopped_by = "repeat"
+            del self.ids[-sampling.repeat :], self.probabilities[-sampling.repeat :]
+            self.text = "" if tokenizer is None else tokenizer.decode(self.ids)
+            return False
         if tokenizer is None:
             return True
         self.text = tokenizer.decode(self.ids)
@@ -133,7 +141,10 @@ def stream(
             break
         if not result.accept(ids[0], probabilities[0], sampling, tokenizer):
             break
-        ready = len(result.text) - _held_back(result.text, sampling.stop)
+        sure = result.text
+        if tail := repeated_tail(result.ids, sampling.repeat):  # may turn out to be a repetition
+            sure = tokenizer.decode(result.ids[:-tail])
+        ready = len(sure) - _held_back(sure, sampling.stop)
         if ready > shown:
             yield result.text[shown:ready]
             shown = ready
@@ -152,6 +163,20 @@ def prepare(model: Decoder | EncoderDecoder) -> None:
         wide = parameter.dim() == 2 and parameter.size(0) > parameter.size(1)
         if wide and parameter.dtype == torch.float32 and not parameter.is_cuda:
             parameter.data = parameter.data.t().contiguous().t()
+
+
+def repeated_tail(ids: Sequence[int], longest: int) -> int:
+    """How many of the last tokens, up to ``longest``, stood in the same order before."""
+    n = 0
+    while n < min(longest, len(ids) // 2) and _occurs(ids[len(ids) - n - 1 :], ids):
+        n += 1
+    return n
+
+
+def _occurs(tail: Sequence[int], ids: Sequence[int]) -> bool:
+    """Whether the tail of ``ids`` stands there once more, before it begins."""
+    n = len(tail)
+    return any(ids[i : i + n] == tail for i in range(len(ids) - 2 * n, -1, -1))
 
 
 def _held_back(text: str, stop: tuple[str, ...]) -> int:
