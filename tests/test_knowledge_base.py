@@ -302,7 +302,9 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(tmp_path):
         assert (loaded.size, loaded.overlap) == (14, 2)
         assert loaded.search("bread and a row", 9) == base.search("bread and a row", 9)
         base = loaded
-    assert len(list((tmp_path / "kb").iterdir())) == 5  # the earlier saves were cleared away
+    assert len(list((tmp_path / "kb").iterdir())) == len(
+        FILES
+    )  # the earlier saves were cleared away
     info = KnowledgeBase.info(tmp_path / "kb")
     assert (info.encoder_name, info.encoder_fingerprint) == ("hash-encoder", "words-1")
     assert (info.n_documents, info.n_passages) == (4, len(base.passages))
@@ -323,7 +325,7 @@ def test_another_encoder_is_refused_by_name(tmp_path):
         KnowledgeBase.load(tmp_path, HashEncoder(max_tokens=20))
 
 
-N_FLUSHES = 5  # four files and the manifest
+N_FLUSHES = 6  # five files and the manifest
 
 
 @pytest.mark.parametrize("failing", range(N_FLUSHES))
@@ -377,10 +379,10 @@ def test_a_kill_at_any_moment_keeps_the_previous_base_or_the_new_one(tmp_path):
         replaced = moment > N_FLUSHES
         expected = ROWS if replaced else BREAD
         assert KnowledgeBase.load(tmp_path, HashEncoder()).documents == [expected]
-    assert len(list(tmp_path.glob("*.npy"))) == 2  # what the kills left was cleared away
+    assert len(list(tmp_path.glob("*.npy"))) == 3  # what the kills left was cleared away
 
 
-FILES = ["documents", "headings", "passages", "vectors", "manifest"]
+FILES = ["documents", "headings", "passages", "vectors", "centroids", "manifest"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -432,6 +434,7 @@ OTHER = LINE.replace(b'"a"', b'"b"')
         ("vectors.npy", array_writer([np.nan] * 16, dtype=np.float32), "vectors"),
         ("vectors.npy", array_writer([0.25] * 8, dtype=np.float32), "shape"),
         ("vectors.npy", bytes_writer(b"\x93NUMPY"), "array"),
+        ("centroids.npy", array_writer([0.25] * 16, dtype=np.float32), "shape"),
     ],
 )
 def test_files_that_contradict_each_other_are_refused_whatever_their_checksums(
@@ -444,6 +447,7 @@ def test_files_that_contradict_each_other_are_refused_whatever_their_checksums(
         "headings.jsonl": bytes_writer(b'""'),
         "passages.npy": array_writer([0, 0, 4, 0]),
         "vectors.npy": array_writer([0.25] * 16, dtype=np.float32),
+        "centroids.npy": lambda path: np.save(path, np.empty((0, 16), np.float32)),
     }
     files.save_set(tmp_path, KIND, parts, meta)
     (passage,) = KnowledgeBase.load(tmp_path, HashEncoder()).passages

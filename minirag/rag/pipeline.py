@@ -66,8 +66,8 @@ class Abstention:
         )
 
 
-# Greedy: the same question, the same answer. Small models fall into circles: twelve tokens that come
-# a second time are the beginning of one.
+# Greedy: the same question, the same answer. Small models fall into circles; one has begun where
+# twelve tokens come a second time.
 WRITING = Sampling(max_new_tokens=96, repeat=12)
 
 
@@ -76,7 +76,7 @@ class Settings:
     """How a question is answered."""
 
     k: int = 4  # passages retrieved
-    threshold: float = -1.0  # least cosine of the best passage; see minirag.rag.threshold
+    threshold: float = -1.0  # least cosine of the nearest passage; see minirag.rag.threshold
     instruction: Instruction = SENTENCE
     sampling: Sampling = WRITING
     quote: bool = False  # answer with words of the passages only, instead of writing
@@ -115,7 +115,7 @@ class Pipeline:
         began = time.perf_counter()
         hits = self.retriever.search(question, self.settings.k)
         retrieved = time.perf_counter() - began
-        best = hits[0].score if hits else None
+        best = max((_nearness(hit) for hit in hits), default=None)
         if best is None or best < self.settings.threshold:
             return Abstention(question, hits, best, self.settings.threshold, Timings(retrieved))
         return self.read(question, hits, on_text, retrieved)
@@ -184,3 +184,8 @@ class Pipeline:
         number, passage = quote.passage + 1, prompt.passages[quote.passage]
         place = (quote.start, quote.end)
         return [Citation(number, passage, scores[quote.passage], 1.0, False, place)]
+
+
+def _nearness(hit: Hit) -> float:
+    """How near a passage is to the question, whatever it was ranked by."""
+    return hit.score if hit.similarity is None else hit.similarity

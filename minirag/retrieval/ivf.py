@@ -59,12 +59,20 @@ class IVFIndex(VectorIndex):
         ip, by Euclidean distance for l2.
     nlist : int or "auto"
         How many lists; "auto" takes √n of the n vectors that it is trained on.
+    warn : bool
+        Whether it says so when it could work better; :attr:`unequal` can be asked instead.
     """
 
     def __init__(
-        self, dim: int, metric: Metric = "cosine", nlist: int | Literal["auto"] = "auto"
+        self,
+        dim: int,
+        metric: Metric = "cosine",
+        nlist: int | Literal["auto"] = "auto",
+        *,
+        warn: bool = True,
     ) -> None:
         super().__init__(dim, metric)
+        self.warn = warn
         if nlist != "auto" and as_count(nlist, "nlist") < 1:
             raise UsageError("nlist is 0; it must be 1 or more, or 'auto'.")
         self.nlist: int | Literal["auto"] = "auto" if nlist == "auto" else int(nlist)
@@ -152,12 +160,18 @@ class IVFIndex(VectorIndex):
         centres = self._rows.centroids
         return super()._lists_of(vectors) if centres is None else self._assigned(vectors, centres)
 
+    @property
+    def unequal(self) -> bool:
+        """Whether the lists have become so unequal since training that new ones would pay."""
+        skew = _skew(self._rows.live)
+        trained = self._trained_skew
+        return skew is not None and trained is not None and skew > IMBALANCE * trained
+
     def _change(self, remove: Ids, add: Ids, vectors: Floats) -> None:
         super()._change(remove, add, vectors)
-        skew = _skew(self._rows.live)
         if self._trained_skew is None:
-            self._trained_skew = skew
-        elif skew is not None and skew > IMBALANCE * self._trained_skew:
+            self._trained_skew = _skew(self._rows.live)
+        if self.unequal:
             self._tell(
                 "unequal",
                 f"the {len(self._rows.size)} lists have become unequal: their squared lengths sum "
@@ -228,13 +242,13 @@ class IVFIndex(VectorIndex):
 
     def _tell(self, topic: str, message: str, stacklevel: int = 3) -> None:
         """Warn, once a topic until the next training."""
-        if topic not in self._told:
+        if self.warn and topic not in self._told:
             self._told.add(topic)
             warnings.warn(message, IndexWarning, stacklevel=stacklevel)
 
     def copy(self) -> IVFIndex:
         """An independent index of the same content; see :meth:`FlatIndex.copy`."""
-        other = IVFIndex(self.dim, self.metric, self.nlist)
+        other = IVFIndex(self.dim, self.metric, self.nlist, warn=self.warn)
         self._copy_to(other)
         other._trained_skew = self._trained_skew
         return other

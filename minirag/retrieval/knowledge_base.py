@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from minirag.errors import StoreError, UsageError
+from minirag.retrieval.hybrid import HybridRetriever, LexicalRetriever
 from minirag.retrieval.retriever import Hit, TextEncoder, encode_checked
 from minirag.retrieval.snapshot import DenseRetriever, Entry, Snapshot
 from minirag.retrieval.snapshot_files import StoredInfo, load_snapshot, read_info, save_snapshot
@@ -21,6 +22,7 @@ from minirag.text.markdown import is_markdown
 from minirag.text.readers import read_documents
 from minirag.text.report import Report
 
+RETRIEVERS = ("dense", "lexical", "hybrid")
 DEFAULT_SIZE = 256  # tokens; fewer if the encoder reads fewer
 
 
@@ -109,6 +111,35 @@ class KnowledgeBase:
     def dense(self) -> DenseRetriever:
         """A searcher of the present state: several searches with it all see the same documents."""
         return DenseRetriever(self._snapshot, self.encoder)
+
+    def lexical(self) -> LexicalRetriever:
+        """The same by words (BM25); the first call counts them, about a second for 10,000."""
+        return LexicalRetriever(self._with_words())
+
+    def hybrid(self) -> HybridRetriever:
+        """The same by vectors and by words, their rankings fused."""
+        return HybridRetriever(self._with_words(), self.encoder)
+
+    def retriever(self, kind: str) -> DenseRetriever | LexicalRetriever | HybridRetriever:
+        """One of these by its name: ``dense``, ``lexical`` or ``hybrid``.
+
+        Raises
+        ------
+        UsageError
+            If it is none of them.
+        """
+        if kind not in RETRIEVERS:
+            raise UsageError(
+                f"there is no retriever {kind!r}: give one of {', '.join(RETRIEVERS)}."
+            )
+        made: DenseRetriever | LexicalRetriever | HybridRetriever = getattr(self, kind)()
+        return made
+
+    def _with_words(self) -> Snapshot:
+        if self._snapshot.words is None:
+            with self._writing:
+                self._snapshot = self._snapshot.with_words()
+        return self._snapshot
 
     def search(self, question: str, k: int) -> list[Hit]:
         """The ``k`` passages nearest to the question, best first; fewer if there are fewer.
@@ -284,6 +315,7 @@ class KnowledgeBase:
                 overlap=self.overlap,
                 n_documents=len(snapshot.documents),
                 n_passages=len(snapshot.passages),
+                n_lists=len(snapshot.centroids),
             )
             save_snapshot(Path(directory), snapshot, info)
 

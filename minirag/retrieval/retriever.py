@@ -22,6 +22,7 @@ class Hit:
 
     passage: Passage
     score: float
+    similarity: float | None = None  # cosine with the question, whatever ranked it; None: unknown
 
 
 class Retriever(Protocol):

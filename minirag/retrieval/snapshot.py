@@ -7,15 +7,23 @@ searching it: so a search sees a change wholly or not at all, without waiting fo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minirag.errors import UsageError
+from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.flat import FlatIndex
+from minirag.retrieval.ivf import IVFIndex
 from minirag.retrieval.retriever import Hit, TextEncoder, Vectors, encode_checked
+from minirag.text.chunking import passage_text_for_encoder
 from minirag.text.documents import Document, Passage
+
+# From so many passages on, searching all of them takes longer than encoding the question, and lists
+# pay. Below half as many the lists are given up again.
+LISTS_FROM = 50_000
 
 
 @dataclass(frozen=True)
@@ -33,19 +41,22 @@ class Snapshot:
 
     Attributes
     ----------
-    index : FlatIndex
+    index : FlatIndex or IVFIndex
         Of unit vectors, so that the inner product is the cosine; it keeps them to the last bit,
         which ``metric="cosine"``, normalising once more at each loading, would not.
     documents : mapping of document id to Document
     passages : mapping of vector id to Passage
         In ascending order of the vector ids, which the index gives and never gives again.
     vector_ids : mapping of document id to the vector ids of its passages
+    words : BM25, optional
+        Of the same passages under the same ids, from the first search by words on.
     """
 
-    index: FlatIndex
+    index: FlatIndex | IVFIndex
     documents: Mapping[str, Document]
     passages: Mapping[int, Passage]
     vector_ids: Mapping[str, tuple[int, ...]]
+    words: BM25 | None = None
 
     @classmethod
     def empty(cls, dim: int) -> Snapshot:
@@ -71,6 +82,9 @@ class Snapshot:
             del vector_ids[id]
         for id in drop:
             del documents[id]
+        words = None if self.words is None else self.words.copy()
+        if words is not None:
+            words.remove(gone_vectors)
         added = [np.empty((0, index.dim), np.float32), *(entry.vectors for entry in put)]
         new = iter(index.add(np.concatenate(added)).tolist())
         for entry in put:
@@ -78,18 +92,77 @@ class Snapshot:
             documents[entry.document.id] = entry.document
             vector_ids[entry.document.id] = ids
             passages.update(zip(ids, entry.passages, strict=True))
+            if words is not None:
+                words.add([passage_text_for_encoder(passage) for passage in entry.passages], ids)
         documents.update((document.id, document) for document in relabel)
-        return Snapshot(index, documents, passages, vector_ids)
+        return Snapshot(suited(index), documents, passages, vector_ids, words)
+
+    @property
+    def centroids(self) -> Vectors:
+        """Of the index's lists (lists, D); (0, D) while it has none."""
+        if isinstance(self.index, IVFIndex):
+            return self.index.centroids
+        return np.empty((0, self.index.dim), np.float32)
+
+    def with_words(self) -> Snapshot:
+        """The same, ready to be searched by words."""
+        if self.words is not None:
+            return self
+        words = BM25()
+        texts = [passage_text_for_encoder(passage) for passage in self.passages.values()]
+        words.add(texts, list(self.passages))
+        return replace(self, words=words)
 
     def search(self, queries: Vectors, k: int) -> list[list[Hit]]:
         """The k best passages for each of the query vectors (Q, D), best first."""
         if k < 1:
             raise UsageError(f"k = {k} asks for no passage: give 1 or more.")
         scores, ids = self.index.search(queries, k)
+        return [self.hits(*row) for row in zip(scores, ids, strict=True)]
+
+    def hits(
+        self,
+        scores: NDArray[np.float32],
+        ids: NDArray[np.int64],
+        similarities: NDArray[np.float32] | None = None,
+    ) -> list[Hit]:
+        """What a search gave (k,), as passages; ``similarities`` are their cosines."""
+        similarities = scores if similarities is None else similarities
         return [
-            [Hit(self.passages[id], score) for score, id in zip(*row, strict=True)]
-            for row in zip(scores.tolist(), ids.tolist(), strict=True)
+            Hit(self.passages[id], score, similarity)
+            for id, score, similarity in zip(
+                ids.tolist(), scores.tolist(), similarities.tolist(), strict=True
+            )
         ]
+
+
+def index_of(vectors: Vectors, centroids: Vectors) -> FlatIndex | IVFIndex:
+    """An index of unit vectors (n, D) under the ids 0, 1, ...; lists where centroids are given."""
+    dim = vectors.shape[1]
+    index = IVFIndex(dim, "ip", warn=False) if len(centroids) else FlatIndex(dim, "ip")
+    if isinstance(index, IVFIndex):
+        index.use_centroids(centroids)
+    index.add(vectors)
+    return index
+
+
+def suited(index: FlatIndex | IVFIndex, lists_from: int = LISTS_FROM) -> FlatIndex | IVFIndex:
+    """The same vectors in the kind of index that suits their number; new lists if they need it."""
+    n = len(index)
+    if isinstance(index, FlatIndex) and n >= lists_from:
+        lists = IVFIndex(index.dim, index.metric, warn=False)
+    elif isinstance(index, IVFIndex) and n < lists_from // 2:
+        exact = FlatIndex(index.dim, index.metric)
+        exact.add(index.get(index.ids), index.ids)
+        return exact
+    elif isinstance(index, IVFIndex) and index.unequal:
+        lists = index
+    else:
+        return index
+    if lists is not index:
+        lists.add(index.get(index.ids), index.ids)
+    lists.train()
+    return lists
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""A snapshot on disk: four plain files under one manifest, replaced together or not at all.
+"""A snapshot on disk: five plain files under one manifest, replaced together or not at all.
 
 - ``documents.jsonl``: one document a line
 - ``headings.jsonl``: one heading a line, each once
 - ``passages.npy``: int64 (P, 4): number of the document, start, end, number of the heading; the
   text is cut out of the document when loaded, so it is stored once
 - ``vectors.npy``: float32 (P, D), in the same order
+- ``centroids.npy``: float32 (lists, D); none while all vectors are searched
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from numpy.typing import NDArray
 
 from minirag.errors import StoreError, UsageError
 from minirag.files import load_set, save_set
-from minirag.retrieval.flat import FlatIndex
-from minirag.retrieval.snapshot import Snapshot
+from minirag.retrieval.snapshot import Snapshot, index_of
 from minirag.retrieval.storage import files_named, open_array, whole_number, writer_of
 from minirag.text.documents import Document, Passage
 
 KIND = "knowledge-base"
-_FILES = ("documents.jsonl", "headings.jsonl", "passages.npy", "vectors.npy")
+_FILES = ("documents.jsonl", "headings.jsonl", "passages.npy", "vectors.npy", "centroids.npy")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class StoredInfo:
     size, overlap : int
         Passages' tokens at most, and the ones they repeat.
     n_documents, n_passages : int
+    n_lists : int
+        Lists of the index (IVF); 0: every search looks at all passages.
     """
 
     encoder_name: str
@@ -51,6 +53,7 @@ class StoredInfo:
     overlap: int
     n_documents: int
     n_passages: int
+    n_lists: int
 
 
 def save_snapshot(directory: Path, snapshot: Snapshot, info: StoredInfo) -> None:
@@ -80,6 +83,7 @@ def save_snapshot(directory: Path, snapshot: Snapshot, info: StoredInfo) -> None
         "headings.jsonl": _lines_writer(headings),
         "passages.npy": writer_of(np.array(rows, np.int64).reshape(len(rows), 4)),
         "vectors.npy": writer_of(snapshot.index.get(list(snapshot.passages))),
+        "centroids.npy": writer_of(snapshot.centroids),
     }
     save_set(directory, KIND, files, vars(info))
 
@@ -116,7 +120,7 @@ def load_snapshot(directory: Path, *, verify: bool = True) -> tuple[Snapshot, St
     """
     meta, paths = load_set(directory, KIND, verify=verify)
     info = _info_from(meta, directory)
-    document_file, heading_file, passage_file, vector_file = files_named(paths, *_FILES)
+    document_file, heading_file, passage_file, vector_file, list_file = files_named(paths, *_FILES)
     documents = [_document_from(line, document_file) for line in _lines(document_file)]
     headings = _lines(heading_file)
     if len(documents) != info.n_documents or len({d.id for d in documents}) != len(documents):
@@ -126,9 +130,9 @@ def load_snapshot(directory: Path, *, verify: bool = True) -> tuple[Snapshot, St
     rows = open_array(passage_file, np.int64, (info.n_passages, 4))
     _check_rows(rows, documents, len(headings), passage_file)
     vectors = open_array(vector_file, np.float32, (info.n_passages, info.dim), mmap=True)
+    centroids = open_array(list_file, np.float32, (info.n_lists, info.dim))
     try:
-        index = FlatIndex(info.dim, "ip")
-        index.add(vectors)  # copies them: the file is not needed afterwards
+        index = index_of(vectors, centroids)  # copies them: the file is not needed afterwards
     except UsageError as error:  # a vector that is not finite
         raise StoreError(_damaged(vector_file, str(error))) from error
     passages: dict[int, Passage] = {}
@@ -147,7 +151,7 @@ def _info_from(meta: Mapping[str, Any], directory: Path) -> StoredInfo:
         raise StoreError(f"{directory} doesn't say which encoder it is of: build it again.")
     counts = {
         key: whole_number(meta, key)
-        for key in ("dim", "size", "overlap", "n_documents", "n_passages")
+        for key in ("dim", "size", "overlap", "n_documents", "n_passages", "n_lists")
     }
     return StoredInfo(name, fingerprint, **counts)
 
