@@ -394,9 +394,11 @@ def test_evaluate_beir(call, tmp_path) -> None:
     folder = write_beir(tmp_path / "beir")
     code, out, _ = call("evaluate", "--beir", folder, "--json")
     value = json.loads(out)
-    assert (code, value["documents"], value["retrieval"]["n"]) == (0, 40, 9)
-    assert set(value["retrieval"]["scores"]) == {"nDCG@10", "recall@10", "recall@100", "MRR@10"}
-    assert value["retrieval"]["scores"]["recall@100"]["value"] == 1.0  # of 40 documents
+    dense = value["retrieval"]["dense"]
+    assert set(value["retrieval"]) == {"dense", "lexical", "hybrid"}
+    assert (code, value["documents"], dense["n"]) == (0, 40, 9)
+    assert set(dense["scores"]) == {"nDCG@10", "recall@10", "recall@100", "MRR@10"}
+    assert dense["scores"]["recall@100"]["value"] == 1.0  # of 40 documents
     code, out, err = call("evaluate", "--beir", folder)
     assert (code, err) == (0, "")
     assert "nDCG@10" in out

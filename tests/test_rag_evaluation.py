@@ -13,7 +13,7 @@ from test_rag_pipeline import Fixed
 from tiny_models import tiny_reader
 
 from minirag.errors import DataError, UsageError
-from minirag.metrics import bootstrap_interval
+from minirag.metrics import bootstrap_interval, recall_at_k
 from minirag.rag.evaluation import (
     beir_retrieval,
     best_scores,
@@ -22,7 +22,9 @@ from minirag.rag.evaluation import (
     squad_answers,
     squad_retrieval,
 )
+from minirag.rag.peers import peer_rankings
 from minirag.rag.pipeline import Pipeline, Settings
+from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import Hit
 from minirag.text.datasets import read_beir, read_squad
@@ -221,7 +223,7 @@ def test_beir_equals_trec_eval(tmp_path) -> None:
     pytrec_eval = pytest.importorskip("pytrec_eval", reason="needs the extra 'peers'")
     data = read_beir(write_beir(tmp_path / "beir"))
     encoder = HashEncoder()
-    ours = beir_retrieval(encoder, data)
+    ours = beir_retrieval(encoder, data)["dense"]
     vectors = {d.id: encoder.vector(d.text) for d in data.corpus}
     run = {
         query: {id: float(np.dot(encoder.vector(text), v)) for id, v in vectors.items()}
@@ -270,7 +272,7 @@ def test_beir_by_hand(tmp_path) -> None:
     (tmp_path / "b" / "qrels" / "test.tsv").write_text(
         "query-id\tcorpus-id\tscore\nq\tx\t1\nq\ty\t2\nq\tgone\t1\n", "utf-8"
     )
-    scores = beir_retrieval(HashEncoder(dim=64), read_beir(tmp_path / "b")).scores
+    scores = beir_retrieval(HashEncoder(dim=64), read_beir(tmp_path / "b"))["dense"].scores
     best = 2 + 1 / np.log2(3) + 1 / 2  # y, x, and the one that the corpus lacks
     assert scores["nDCG@10"].value == pytest.approx((1 + 2 / np.log2(3)) / best)
     assert scores["recall@10"].value == pytest.approx(2 / 3)
@@ -309,3 +311,38 @@ def test_the_whole_pipeline_on_a_file(squad, base) -> None:
     ]
     assert runs[0][1] == runs[1][1]
     assert runs[0][0].scores == runs[1][0].scores
+
+
+def test_beir_by_words_and_by_both(tmp_path) -> None:
+    data, encoder = read_beir(write_beir(tmp_path / "beir")), HashEncoder()
+    all_three = beir_retrieval(encoder, data)
+    assert list(all_three) == ["dense", "lexical", "hybrid"]
+    for kind, scores in all_three.items():
+        assert beir_retrieval(encoder, data, kinds=[kind])[kind].scores == scores.scores
+    bm25 = BM25()
+    bm25.add([f"{d.title} {d.text}".strip() for d in data.corpus])
+    values = []
+    for query, text in data.queries.items():
+        if query == "none":
+            continue
+        ids = bm25.search(text, 100)[1]
+        values.append(recall_at_k([data.corpus[i].id for i in ids], data.qrels[query], 100))
+    expected = sum(values) / len(values)
+    assert all_three["lexical"].scores["recall@100"].value == pytest.approx(expected)
+    assert all_three["hybrid"].scores["recall@100"].value >= expected
+
+
+def test_bm25s_ranks_the_same(tmp_path) -> None:
+    pytest.importorskip("bm25s", reason="needs the extra 'peers'")
+    data = read_beir(write_beir(tmp_path / "beir"))
+    texts = [f"{d.title} {d.text}".strip() for d in data.corpus]
+    queries = list(data.queries.values())
+    pytest.importorskip("faiss", reason="needs the extra 'peers'")
+    pytest.importorskip("sentence_transformers", reason="needs the extra 'peers'")
+    theirs = list(peer_rankings(HashEncoder(), texts, queries, 100)["bm25s"]())
+    bm25 = BM25()
+    bm25.add(texts)
+    for query, (scores, ids) in zip(queries, theirs, strict=True):
+        ours = bm25.search(query, 100)
+        np.testing.assert_allclose(ours[0], scores, rtol=1e-5)
+        assert set(ours[1].tolist()) == set(ids.tolist())

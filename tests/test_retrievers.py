@@ -103,6 +103,9 @@ def test_words_follow_every_update() -> None:
     for question in ("name3 w5", "Title 7", "brandnew"):
         ours, theirs = (b.lexical().search(question, 50) for b in (base, fresh))
         assert {h.passage.id: h.score for h in ours} == {h.passage.id: h.score for h in theirs}
+    live = base.live("hybrid")
+    base.add([Document("last", "lastword")])
+    assert live.search("lastword", 1)[0].passage.document_id == "last"
     # Who holds the state before goes on with it.
     assert before.search("name3", 1)[0].passage.document_id == "3.txt"
 

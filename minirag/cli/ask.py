@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
+    add_retriever_option,
     cached_base,
     counted,
     import_torch,
@@ -69,6 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--reader", metavar="MODEL", default=READER, help=f"writes the answer (default: {READER})"
     )
+    add_retriever_option(parser)
     add_encoder_options(parser)
     parser.add_argument(
         "--max-new-tokens", type=int, default=96, metavar="N", help="longest answer (default: 96)"
@@ -133,9 +135,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         encoder = load_encoder(args.encoder, args.precision)
         base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
-    threshold = threshold_for(base.encoder.name, args.threshold)
+    kind = args.retriever or "dense"
+    threshold = threshold_for(base.encoder.name, args.threshold, kind)
     pipeline = Pipeline(
-        base,
+        base.retriever(kind),
         Reader.load(args.reader, precision=args.precision),
         dataclasses.replace(settings, threshold=threshold),
     )

@@ -39,6 +39,15 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_retriever_option(parser: argparse.ArgumentParser, *, default: str = "dense") -> None:
+    """Option of every verb that searches."""
+    parser.add_argument(
+        "--retriever",
+        choices=("dense", "lexical", "hybrid"),  # written out: importing them imports NumPy
+        help=f"by vectors, by words (BM25), or by both, their ranks fused (default: {default})",
+    )
+
+
 def import_torch() -> None:
     """Import torch without Python looking for garbage meanwhile, or in its modules ever again.
 
@@ -124,12 +133,14 @@ def _cached(
     return base, changes
 
 
-def threshold_for(encoder_name: str, given: float | None) -> float:
+def threshold_for(encoder_name: str, given: float | None, retriever: str = "dense") -> float:
     """The threshold given, or the one calibrated for the encoder; else none, and a word."""
     from minirag.rag.threshold import load_calibrations
 
     if given is not None:
         return given
+    if retriever == "lexical":  # its scores are no cosines; it abstains where no word is shared
+        return -1.0
     calibration = load_calibrations().get(encoder_name)
     if calibration is None:
         print(

@@ -9,6 +9,7 @@ from pathlib import Path
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
+    add_retriever_option,
     cached_base,
     load_encoder,
     open_base,
@@ -65,11 +66,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-k", type=int, default=3, metavar="N", help="passages to read (default: 3)"
     )
     parser.add_argument("--threshold", type=float, metavar="SCORE", help="as of `minirag ask`")
-    parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
+    add_retriever_option(parser, default="--beir: all three, else dense")
     parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="with --beir: sentence-transformers + faiss and bm25s beside ours",
+    )
+    parser.add_argument("--reader", metavar="MODEL", default=READER, help=f"default: {READER}")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--prose",
         action="store_true",
-        help="with --squad: score freely written answers; default: quotes, as `ask --quote` gives",
+        help="freely written answers, as `ask` gives (default with --questions)",
+    )
+    how.add_argument(
+        "--quote",
+        action="store_true",
+        help="answers in the documents' words, as `ask --quote` gives (default with --squad)",
     )
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
@@ -89,19 +102,28 @@ def run(args: argparse.Namespace) -> int:
 
 def _beir(args: argparse.Namespace) -> dict[str, object]:
     from minirag.rag.evaluation import beir_retrieval
+    from minirag.retrieval.knowledge_base import RETRIEVERS
     from minirag.text.datasets import read_beir
 
     data = read_beir(args.beir)
     encoder = load_encoder(args.encoder, args.precision)
-    scores = beir_retrieval(encoder, data, seed=args.seed, progress=show_bars(args))
+    scores = beir_retrieval(
+        encoder,
+        data,
+        kinds=RETRIEVERS if args.retriever is None else (args.retriever,),
+        peers=args.peers,
+        seed=args.seed,
+        progress=show_bars(args),
+    )
     if not args.json:
         print(f"{args.beir}: {len(data.corpus):,} documents, encoded by {encoder.name}")
-        print(scores.table())
+        for name, measured in scores.items():
+            print(f"\n{name}\n{measured.table()}")
     return {
         "beir": str(args.beir),
         "documents": len(data.corpus),
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
-        "retrieval": scores.to_json(),
+        "retrieval": {name: measured.to_json() for name, measured in scores.items()},
     }
 
 
@@ -124,8 +146,12 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
         raise UsageError("--questions needs the documents they are about: give --docs or --kb.")
     print_report(report)
     reader = Reader.load(args.reader, precision=args.precision)
-    settings = Settings(k=args.k, threshold=threshold_for(base.encoder.name, args.threshold))
-    judged = judge(Pipeline(base, reader, settings), questions, progress=show_bars(args))
+    kind = args.retriever or "dense"
+    threshold = threshold_for(base.encoder.name, args.threshold, kind)
+    settings = Settings(k=args.k, threshold=threshold, quote=args.quote)
+    judged = judge(
+        Pipeline(base.retriever(kind), reader, settings), questions, progress=show_bars(args)
+    )
     scores = summary(judged)
     if show:
         for number, j in enumerate(judged, start=1):
@@ -158,11 +184,14 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     encoder = load_encoder(args.encoder, args.precision)
     show = not args.json
     base = squad_base(args.squad, squad, encoder, progress=show_bars(args))
-    retrieval = squad_retrieval(base, questions, seed=args.seed, progress=show_bars(args))
+    kind = args.retriever or "dense"
+    retrieval = squad_retrieval(
+        base, questions, kind=kind, seed=args.seed, progress=show_bars(args)
+    )
     if show:
         print(
             f"{args.squad}: {len(squad.paragraphs):,} paragraphs in {len(base.passages):,} "
-            f"passages, encoded by {encoder.name}"
+            f"passages, encoded by {encoder.name}, searched by {kind} retrieval"
         )
         print(retrieval.table())
     results: dict[str, object] = {
@@ -170,6 +199,7 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
         "paragraphs": len(squad.paragraphs),
         "seed": args.seed,
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        "retriever": kind,
         "retrieval": retrieval.to_json(),
     }
     if args.retrieval_only:
@@ -177,11 +207,14 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     reader = Reader.load(args.reader, precision=args.precision)
     settings = Settings(
         k=args.k,
-        threshold=threshold_for(encoder.name, args.threshold),
+        threshold=threshold_for(encoder.name, args.threshold, kind),
         quote=not args.prose,
     )
     answers, predictions = squad_answers(
-        Pipeline(base, reader, settings), questions, seed=args.seed, progress=show_bars(args)
+        Pipeline(base.retriever(kind), reader, settings),
+        questions,
+        seed=args.seed,
+        progress=show_bars(args),
     )
     if show:
         how = "writes freely" if args.prose else "quotes the likeliest words of them"

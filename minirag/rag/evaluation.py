@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -24,13 +24,19 @@ from minirag.metrics import (
     recall_at_k,
     token_f1,
 )
+from minirag.rag.peers import peer_rankings
 from minirag.rag.pipeline import Answer, Pipeline
+from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.flat import FlatIndex
-from minirag.retrieval.knowledge_base import KnowledgeBase
+from minirag.retrieval.fusion import reciprocal_rank_fusion
+from minirag.retrieval.ids import Ids
+from minirag.retrieval.knowledge_base import RETRIEVERS, KnowledgeBase
 from minirag.retrieval.retriever import Hit, TextEncoder
+from minirag.retrieval.vectors import Floats
 from minirag.text.datasets import Beir, Question, Squad
 
 RANKED = 10  # documents of a ranking that are scored on SQuAD
+_RANKED_BEIR = 100
 _PASSAGES = 40  # retrieved for it: a long paragraph may be several passages
 
 
@@ -91,11 +97,18 @@ def ranked_documents(hits: Sequence[Hit], n: int) -> list[str]:
 
 
 def squad_retrieval(
-    base: KnowledgeBase, questions: Sequence[Question], *, seed: int = 0, progress: bool = False
+    base: KnowledgeBase,
+    questions: Sequence[Question],
+    *,
+    kind: str = "dense",
+    seed: int = 0,
+    progress: bool = False,
 ) -> Scores:
     """Whether each question's own paragraph is found among all of them."""
     began = time.perf_counter()
-    hits = base.search_many([q.text for q in questions], _PASSAGES, progress=progress)
+    hits = base.retriever(kind).search_many(
+        [q.text for q in questions], _PASSAGES, progress=progress
+    )
     columns: dict[str, list[float]] = {
         name: [] for name in ("recall@1", "recall@5", "recall@10", "MRR@10")
     }
@@ -171,34 +184,89 @@ def best_scores(
     return with_article, without
 
 
+Ranking = dict[str, float]  # document id to score, of one query
+
+
 def beir_retrieval(
-    encoder: TextEncoder, data: Beir, *, seed: int = 0, progress: bool = False
-) -> Scores:
-    """nDCG@10, recall@10 and @100, and MRR@10 of the encoder with exact search.
+    encoder: TextEncoder,
+    data: Beir,
+    *,
+    kinds: Sequence[str] = RETRIEVERS,
+    peers: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Scores]:
+    """nDCG@10, recall@10 and @100, and MRR@10 by vectors (exact search), by words, and by both.
 
     A document is one vector, of its title and text as far as the encoder reads, as BEIR has it.
     Queries without a relevant document can't be scored and are left out, as trec_eval does.
+
+    Parameters
+    ----------
+    kinds : of "dense", "lexical", "hybrid"
+    peers : bool
+        Also what sentence-transformers with faiss and what bm25s make of the same texts.
+
+    Returns
+    -------
+    Scores by the name of what ranked.
     """
-    began = time.perf_counter()
     scored = [query for query in data.queries if max(data.qrels[query].values()) > 0]
     if not scored:
         raise DataError("no query has a relevant document: there is nothing to evaluate.")
     texts = [f"{document.title} {document.text}".strip() for document in data.corpus]
-    index = FlatIndex(encoder.dim, "cosine")
-    index.add(encoder.encode(texts, progress=progress))
-    queries = encoder.encode([data.queries[query] for query in scored], progress=progress)
-    scores, ids = index.search(queries, 100)
+    queries = [data.queries[query] for query in scored]
+    results: dict[str, Scores] = {}
+
+    def measure(name: str, rank: Callable[[], Iterable[tuple[Floats, Ids]]]) -> None:
+        began = time.perf_counter()
+        rankings = [
+            {data.corpus[int(i)].id: float(score) for i, score in zip(ids, scores, strict=True)}
+            for scores, ids in rank()
+        ]
+        columns = _beir_columns(rankings, [data.qrels[query] for query in scored])
+        seconds = time.perf_counter() - began
+        results[name] = Scores(len(scored), _intervals(columns, seed), seconds)
+
+    near: list[tuple[Floats, Ids]] = []
+    worded: list[tuple[Floats, Ids]] = []
+    if "dense" in kinds or "hybrid" in kinds:
+        index = FlatIndex(encoder.dim, "cosine")
+        index.add(encoder.encode(texts, progress=progress))
+        vectors = encoder.encode(queries, progress=progress)
+        near = list(zip(*index.search(vectors, _RANKED_BEIR), strict=True))
+    if "lexical" in kinds or "hybrid" in kinds:
+        by_word = BM25()
+        by_word.add(texts)
+        worded = [by_word.search(query, _RANKED_BEIR) for query in queries]
+    if "dense" in kinds:
+        measure("dense", lambda: near)
+    if "lexical" in kinds:
+        measure("lexical", lambda: worded)
+    if "hybrid" in kinds:
+        measure(
+            "hybrid",
+            lambda: (
+                reciprocal_rank_fusion([a[1], b[1]], _RANKED_BEIR)
+                for a, b in zip(near, worded, strict=True)
+            ),
+        )
+    if peers:
+        for name, rank in peer_rankings(encoder, texts, queries, _RANKED_BEIR).items():
+            measure(name, rank)
+    return results
+
+
+def _beir_columns(
+    rankings: Sequence[Ranking], judgments: Sequence[Mapping[str, int]]
+) -> dict[str, list[float]]:
     columns: dict[str, list[float]] = {
         name: [] for name in ("nDCG@10", "recall@10", "recall@100", "MRR@10")
     }
-    for row, query in enumerate(scored):
-        found = {
-            data.corpus[int(i)].id: float(score)
-            for i, score in zip(ids[row], scores[row], strict=True)
-        }
-        ranking, judged = rank_by_score(found), data.qrels[query]
+    for found, judged in zip(rankings, judgments, strict=True):
+        ranking = rank_by_score(found)
         columns["nDCG@10"].append(ndcg_at_k(ranking, judged, 10))
         columns["recall@10"].append(recall_at_k(ranking, judged, 10))
         columns["recall@100"].append(recall_at_k(ranking, judged, 100))
         columns["MRR@10"].append(mrr_at_k(ranking, judged, 10))
-    return Scores(len(scored), _intervals(columns, seed), time.perf_counter() - began)
+    return columns

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from minirag.errors import StoreError, UsageError
 from minirag.retrieval.hybrid import HybridRetriever, LexicalRetriever
-from minirag.retrieval.retriever import Hit, TextEncoder, encode_checked
+from minirag.retrieval.retriever import Hit, Retriever, TextEncoder, encode_checked
 from minirag.retrieval.snapshot import DenseRetriever, Entry, Snapshot
 from minirag.retrieval.snapshot_files import StoredInfo, load_snapshot, read_info, save_snapshot
 from minirag.text.chunking import check_sizes, chunk, passage_text_for_encoder
@@ -134,6 +134,11 @@ class KnowledgeBase:
             )
         made: DenseRetriever | LexicalRetriever | HybridRetriever = getattr(self, kind)()
         return made
+
+    def live(self, kind: str) -> Retriever:
+        """A retriever of this kind that searches whatever the knowledge base holds by then."""
+        self.retriever(kind)  # a wrong name is told now
+        return _Live(self, kind)
 
     def _with_words(self) -> Snapshot:
         if self._snapshot.words is None:
@@ -355,6 +360,15 @@ class KnowledgeBase:
             raise StoreError(f"{directory} can't be used: {error}") from error
         base._snapshot = snapshot
         return base
+
+
+@dataclass(frozen=True)
+class _Live:
+    base: KnowledgeBase
+    kind: str
+
+    def search(self, question: str, k: int) -> list[Hit]:
+        return self.base.retriever(self.kind).search(question, k)
 
 
 def _distinct(documents: Iterable[Document]) -> list[Document]:

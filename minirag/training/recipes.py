@@ -140,10 +140,10 @@ GPT_BASE = Recipe(
     name="gpt-base",
     stages=(
         Stage(_COPYING),
-        Stage(_EASY, 0.1, 300),
-        Stage(_HARDER, 0.3, 900),
-        Stage(_FULL, 0.5, 1600),
-        Stage(_REFUSING, 0.65),
+        Stage(_EASY, 0.14, 300),
+        Stage(_HARDER, 0.48, 1100),
+        Stage(_FULL, 0.7, 2200),
+        Stage(_REFUSING, 0.85, 7000),
     ),
 )
 
