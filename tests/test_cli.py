@@ -575,3 +575,99 @@ def announcing(self, texts, *, progress=False):
 BiEncoder.encode = announcing
 sys.exit(main(sys.argv[1:]))
 """
+
+
+# -- kb --------------------------------------------------------------------------------------------
+
+
+def test_kb_info_add_remove(call, kb, tmp_path) -> None:
+    code, out, _ = call("kb", "info", kb, "--json", encoder=False)
+    value = json.loads(out)
+    assert (code, value["n_documents"], value["n_lists"]) == (0, 3, 0)
+    code, out, _ = call("kb", "info", kb, encoder=False)
+    assert "3 documents" in out
+    assert "all, exactly" in out
+
+    page = tmp_path / "more" / "new.md"
+    page.parent.mkdir()
+    page.write_text("# Macros\n\nA macro repeats what you did.\n", "utf-8")
+    code, out, _ = call("kb", "add", kb, page.parent, "--json")
+    value = json.loads(out)
+    assert (code, value["added"], value["changed"], value["documents"]) == (0, 1, 0, 4)
+    page.write_text("# Macros\n\nA macro is a program.\n", "utf-8")
+    code, out, _ = call("kb", "add", kb, page.parent, "--json")
+    assert json.loads(out)["changed"] == 1
+    code, out, _ = call("ask", "What is a program?", "--kb", kb, "--threshold", -1, "--json",
+                        "--retriever", "lexical", reader=True)  # fmt: skip
+    assert json.loads(out)["retrieved"][0]["document"] == "new.md"
+
+    code, out, _ = call("kb", "remove", kb, "new.md", "writer.txt")
+    assert (code, "2 removed" in out, "now 2 documents" in out) == (0, True, True)
+    code, _, err = call("kb", "remove", kb, "calc/rows.md", "none.md")
+    assert (code, "no document 'none.md'" in err) == (64, True)
+    assert json.loads(call("kb", "info", kb, "--json", encoder=False)[1])["n_documents"] == 2
+
+
+def test_kb_plot(call, docs, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
+    for n in range(40):
+        (docs / f"{n}.txt").write_text(f"Page {n} is about number {n * n}.\n", "utf-8")
+    call("index", docs, "--out", tmp_path / "many")
+    picture = tmp_path / "kb.png"
+    code, out, err = call("kb", "plot", tmp_path / "many", "--out", picture)
+    assert (code, err) == (0, "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "43 passages in 6 cells" in out
+    asked = ("kb", "plot", tmp_path / "many", "--question", "Which page?", "--out", picture)
+    for nprobe, share in ((1, (0, 0.9)), (6, (1, 1))):
+        code, out, _ = call(*asked, "--nprobe", nprobe, "-k", 5, "--json")
+        value = json.loads(out)
+        assert (value["probed"], value["k"], value["own_cells"]) == (nprobe, 5, False)
+        assert share[0] <= value["scanned"] <= share[1]
+        assert 0 <= value["found"] <= 5
+    assert value["found"] == 5  # all cells: nothing is missed
+    assert 0 < value["shown"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["plot", "KB"], 64, "4 or more"),
+        (["plot", "KB", "--question", " "], 64, "question is empty"),
+        (["plot", "KB", "--nprobe", "0"], 64, "nprobe is 0"),
+        (["plot", "none"], 4, "no knowledge base"),
+        (["add", "KB", "none.md"], 3, "none.md"),
+    ],
+)
+def test_kb_mistakes_are_sentences(call, kb, arguments, code, says) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
+    given = [str(kb) if a == "KB" else a for a in arguments]
+    got, _, err = call("kb", *given)
+    assert (got, says in err.splitlines()[-1]) == (code, True), err
+
+
+# -- ask --quote, --retriever ----------------------------------------------------------------------
+
+
+def test_a_quote_stands_in_its_document(call, kb, docs) -> None:
+    given = ("ask", "What keeps a row in sight?", "--kb", kb, "--threshold", -1, "--quote")
+    code, out, _ = call(*given, "--json", reader=True)
+    value = json.loads(out)
+    (citation,) = value["citations"]
+    start, end = citation["quoted"]
+    assert code == 0
+    assert (docs / citation["document"]).read_text("utf-8")[start:end] == value["answer"]
+    code, out, _ = call(*given, reader=True)
+    assert out.splitlines()[0] == value["answer"]
+    assert "word for word" in out
+
+
+@pytest.mark.parametrize("retriever", ["dense", "lexical", "hybrid"])
+def test_ask_with_each_retriever(call, kb, retriever) -> None:
+    code, out, _ = call(
+        "ask", "a page break in the writer", "--kb", kb, "--threshold", -1, "--json",
+        "--retriever", retriever, reader=True,
+    )  # fmt: skip
+    found = [hit["document"] for hit in json.loads(out)["retrieved"]]
+    assert code == 0
+    assert "writer.txt" in found

@@ -185,9 +185,8 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     show = not args.json
     base = squad_base(args.squad, squad, encoder, progress=show_bars(args))
     kind = args.retriever or "dense"
-    retrieval = squad_retrieval(
-        base, questions, kind=kind, seed=args.seed, progress=show_bars(args)
-    )
+    retriever = base.retriever(kind)
+    retrieval = squad_retrieval(retriever, questions, seed=args.seed, progress=show_bars(args))
     if show:
         print(
             f"{args.squad}: {len(squad.paragraphs):,} paragraphs in {len(base.passages):,} "

@@ -18,6 +18,7 @@ from minirag.errors import DiskError, MiniragError, UsageError
 VERBS = {
     "download": ("minirag.cli.download", "fetch public models once, into the cache"),
     "index": ("minirag.cli.index", "make a knowledge base of a folder of text"),
+    "kb": ("minirag.cli.kb", "look at a knowledge base, draw it, change single documents"),
     "ask": ("minirag.cli.ask", "ask a question and get an answer with its sources"),
     "evaluate": ("minirag.cli.evaluate", "score retrieval and answers: SQuAD, BEIR, your own"),
     "calibrate": ("minirag.cli.calibrate", "measure when to abstain"),

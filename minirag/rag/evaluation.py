@@ -31,7 +31,7 @@ from minirag.retrieval.flat import FlatIndex
 from minirag.retrieval.fusion import reciprocal_rank_fusion
 from minirag.retrieval.ids import Ids
 from minirag.retrieval.knowledge_base import RETRIEVERS, KnowledgeBase
-from minirag.retrieval.retriever import Hit, TextEncoder
+from minirag.retrieval.retriever import BatchRetriever, Hit, TextEncoder
 from minirag.retrieval.vectors import Floats
 from minirag.text.datasets import Beir, Question, Squad
 
@@ -97,18 +97,15 @@ def ranked_documents(hits: Sequence[Hit], n: int) -> list[str]:
 
 
 def squad_retrieval(
-    base: KnowledgeBase,
+    retriever: BatchRetriever,
     questions: Sequence[Question],
     *,
-    kind: str = "dense",
     seed: int = 0,
     progress: bool = False,
 ) -> Scores:
     """Whether each question's own paragraph is found among all of them."""
     began = time.perf_counter()
-    hits = base.retriever(kind).search_many(
-        [q.text for q in questions], _PASSAGES, progress=progress
-    )
+    hits = retriever.search_many([q.text for q in questions], _PASSAGES, progress=progress)
     columns: dict[str, list[float]] = {
         name: [] for name in ("recall@1", "recall@5", "recall@10", "MRR@10")
     }

@@ -38,6 +38,15 @@ class Retriever(Protocol):
         """
 
 
+class BatchRetriever(Retriever, Protocol):
+    """A retriever that takes many questions together, which is faster."""
+
+    def search_many(
+        self, questions: Sequence[str], k: int, *, progress: bool = False
+    ) -> list[list[Hit]]:
+        """:meth:`search` for each question."""
+
+
 class TextEncoder(Protocol):
     """What a knowledge base needs of :class:`minirag.retrieval.encoder.BiEncoder`."""
 

@@ -1,0 +1,171 @@
+"""``minirag kb``: look at a knowledge base, and change it document by document."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minirag.cli.bases import (
+    add_encoder_options,
+    counted,
+    import_torch,
+    open_base,
+    print_report,
+    show_bars,
+)
+
+if TYPE_CHECKING:
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+_DESCRIPTION = """\
+Look at a knowledge base that `minirag index` made, and change it document by
+document. The next question sees the change; nothing is trained again.
+
+examples:
+  minirag kb info kb
+  minirag kb plot kb --question "How do I freeze the first row?" --out kb.png
+  minirag kb add kb newpage.md      # or a folder; documents of the same name are replaced
+  minirag kb remove kb newpage.md
+"""
+
+_PLOT = """\
+Draw the passages' vectors in the plane that keeps most of their spread
+(principal components), coloured by the cell of the IVF index that they lie in.
+With --question: where it falls, the cells that a search with --nprobe looks
+into, and the passages that it finds. Needs matplotlib: pip install
+'minirag[plots]'.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``kb`` to the command line."""
+    parser = subparsers.add_parser(
+        "kb",
+        help="look at a knowledge base, draw it, change single documents",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
+
+    def action(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
+        made = actions.add_parser(
+            name,
+            help=summary,
+            description=description or summary + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.add_argument("kb", type=Path, metavar="KB", help="the knowledge base's directory")
+        made.add_argument("--json", action="store_true", help="print one JSON object, no bars")
+        return made
+
+    action("info", "what it holds, and which encoder made it").set_defaults(run=_info)
+    add = action("add", "add documents; those of the same name are replaced")
+    add.add_argument("docs", type=Path, metavar="DOCS", help="a file or a folder of text")
+    add_encoder_options(add)
+    add.set_defaults(run=_add)
+    remove = action("remove", "remove documents")
+    remove.add_argument("ids", nargs="+", metavar="DOCUMENT", help="as `ask` cites it")
+    add_encoder_options(remove)
+    remove.set_defaults(run=_remove)
+    plot = action("plot", "draw its vectors, their cells, and what a question looks into", _PLOT)
+    plot.add_argument("--question", metavar="TEXT", help="draw its search, too")
+    plot.add_argument("--nprobe", type=int, metavar="N", help="cells to look into")
+    plot.add_argument("-k", type=int, default=4, metavar="N", help="passages (default: 4)")
+    plot.add_argument(
+        "--out", type=Path, default=Path("kb.png"), metavar="PNG", help="default: kb.png"
+    )
+    add_encoder_options(plot)
+    plot.set_defaults(run=_plot)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+    info = KnowledgeBase.info(args.kb)
+    if args.json:
+        print(json.dumps({"knowledge_base": str(args.kb), **vars(info)}))
+        return 0
+    print(
+        f"{args.kb}: {counted(info.n_documents, 'document')}, "
+        f"{counted(info.n_passages, 'passage')} of at most {info.size} tokens "
+        f"({info.overlap} shared by neighbours)"
+    )
+    print(f"encoder: {info.encoder_name}, {info.dim} numbers a vector")
+    lists = f"in {counted(info.n_lists, 'cell')}" if info.n_lists else "all, exactly"
+    print(f"searched: {lists}")
+    return 0
+
+
+def _add(args: argparse.Namespace) -> int:
+    import_torch()
+    from minirag.text.readers import read_documents
+    from minirag.text.report import Report
+
+    base, report = open_base(args.kb, args.encoder, args.precision), Report()
+    documents = read_documents(args.docs, report)
+    began = time.perf_counter()
+    changes = base.upsert(documents, progress=show_bars(args), report=report)
+    updated = time.perf_counter() - began
+    base.save(args.kb)
+    print_report(report)
+    counts = {"added": changes.added, "changed": changes.changed, "unchanged": changes.unchanged}
+    _say(args, base, counts, updated)
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    import_torch()
+    base = open_base(args.kb, args.encoder, args.precision)
+    began = time.perf_counter()
+    changes = base.delete(args.ids)
+    updated = time.perf_counter() - began
+    base.save(args.kb)
+    _say(args, base, {"removed": changes.removed}, updated)
+    return 0
+
+
+def _say(
+    args: argparse.Namespace, base: KnowledgeBase, counts: dict[str, int], seconds: float
+) -> None:
+    if args.json:
+        values: dict[str, Any] = {"knowledge_base": str(args.kb), **counts}
+        values |= {"documents": len(base), "passages": len(base.passages)}
+        print(json.dumps({**values, "seconds": round(seconds, 4)}))
+        return
+    done = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+    print(
+        f"{args.kb}: {done} in {seconds:.2f} s; now {counted(len(base), 'document')}, "
+        f"{counted(len(base.passages), 'passage')}"
+    )
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from minirag.cli.kb_plot import draw
+    from minirag.errors import UsageError
+
+    if args.question is not None and not args.question.strip():
+        raise UsageError("the question is empty: ask something, in quotation marks.")
+    for name in ("nprobe", "k"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UsageError(f"{name} is {getattr(args, name)}: give 1 or more.")
+    import_torch()
+    base = open_base(args.kb, args.encoder, args.precision)
+    drawn = draw(base, args.out, question=args.question, k=args.k, nprobe=args.nprobe)
+    if args.json:
+        print(json.dumps({"picture": str(args.out), **drawn}))
+        return 0
+    print(
+        f"{args.out}: {counted(drawn['passages'], 'passage')} in {drawn['cells']} cells; the plane "
+        f"shows {drawn['shown']:.0%} of their spread"
+    )
+    if not drawn["own_cells"]:
+        print("This base is small enough to be searched whole: its cells are drawn for the eye.")
+    if args.question is not None:
+        print(
+            f"the question looks into {drawn['probed']} cells, {drawn['scanned']:.0%} of the "
+            f"passages; {drawn['found']} of the {drawn['k']} nearest lie in them"
+        )
+    return 0
