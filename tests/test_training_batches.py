@@ -31,6 +31,7 @@ from minirag.training.batches import (
     NO_TARGET,
     ExerciseBatches,
     Position,
+    ReadingForm,
     answer_targets,
     cut_into_batches,
     make_batch,
@@ -201,7 +202,7 @@ def test_a_batch_without_answers_has_a_loss(tokenizer: Tokenizer) -> None:
 @settings(max_examples=60, deadline=None)
 def test_cutting_loses_nothing_and_keeps_the_budget(lengths: list[int], budget: int) -> None:
     sequences = [np.full(n, i) for i, n in enumerate(lengths)]
-    groups = cut_into_batches(sequences, budget)
+    groups = cut_into_batches(sequences, lambda s: len(s) - 1, budget)
     assert sorted(int(s[0]) for g in groups for s in g) == list(range(len(lengths)))
     for group in groups:
         widest = math.ceil((max(map(len, group)) - 1) / 16) * 16
@@ -210,7 +211,7 @@ def test_cutting_loses_nothing_and_keeps_the_budget(lengths: list[int], budget: 
 
 def _stream(tokenizer: Tokenizer, position: Position | None = None) -> ExerciseBatches:
     return ExerciseBatches(
-        tokenizer,
+        lambda _: ReadingForm(tokenizer),
         lambda step: ExerciseMix(passages=(1.0,) if step < 5 else (0.0, 1.0)),
         seed=7,
         tokens_per_batch=3000,

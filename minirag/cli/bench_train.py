@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minirag.errors import ModelUnavailable
-from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches
+from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches, ReadingForm
 from minirag.training.loop import make_optimizer, training_steps
 from minirag.training.recipes import GPT_BASE, Recipe
 from minirag.training.run import train_tokenizer
@@ -60,7 +60,7 @@ def bench_train(
     tokenizer = train_tokenizer(recipe)
     mix = recipe.stages[-1].mix
     stream = ExerciseBatches(
-        tokenizer,
+        lambda _: ReadingForm(tokenizer),
         lambda _: mix,
         seed=seed,
         tokens_per_batch=recipe.tokens_per_batch,

@@ -32,9 +32,11 @@ QUESTION = "<|question|>"
 ANSWER = "<|answer|>"
 UNKNOWN = "<|unknown|>"  # the answer to what the passages don't say
 
+MASK = "<|mask|>"  # a gap; only the models that fill gaps know it
+
 SPECIAL_TOKENS = (PAD, END, PASSAGE, QUESTION, ANSWER, UNKNOWN)
 
-_MARKERS = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
+_MARKERS = re.compile("|".join(re.escape(token) for token in (*SPECIAL_TOKENS, MASK)))
 
 
 def _plain(text: str) -> str:
@@ -69,6 +71,15 @@ def reading_example(passages: Iterable[str], questions: Iterable[tuple[str, str 
     """
     asked = "".join(_question(question) + answer_text(answer) for question, answer in questions)
     return _passages(passages) + (asked or END)
+
+
+def reading_sources(passages: Sequence[str], questions: Sequence[str]) -> list[str]:
+    """What the encoder of an encoder-decoder reads: every passage apart, each with all questions.
+
+    Without passages the questions stand alone: closed book.
+    """
+    asked = "".join(f"{QUESTION} {_plain(question)}" for question in questions)
+    return [asked + f"{PASSAGE} {_plain(passage)}" for passage in passages] or [asked]
 
 
 def answer_text(answer: str | None) -> str:

@@ -183,6 +183,18 @@ class Tokenizer:
             )
         return self._template.render(messages, add_generation_prompt)
 
+    def with_special(self, *tokens: str) -> Tokenizer:
+        """The same vocabulary with more special tokens at its end; all ids stay."""
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.add_special_tokens(list(tokens))
+        return Tokenizer(
+            backend,
+            pad_token=self.pad_token,
+            bos_token=self.bos_token,
+            eos_token=self.eos_token,
+            chat_template=self.chat_template,
+        )
+
     # -- files -------------------------------------------------------------------------------
 
     @classmethod

@@ -1,9 +1,12 @@
 """The laboratory's exercises as batches of tokens.
 
-Exercises are drawn in pools. A pool is written in the readers' format, tokenised, sorted by length
-and cut into batches of about equally many tokens: sequences of like length share a batch, so that
-almost nothing is padding. A pool depends on the seed and its own number alone, so a run can be
+Exercises are drawn in pools. A pool is brought into the form that an objective wants, sorted by
+length and cut into batches of about equally many tokens: sequences of like length share a batch, so
+that almost nothing is padding. A pool depends on the seed and its own number alone, so a run can be
 taken up again anywhere without storing a single exercise.
+
+The form here is a decoder's (:class:`ReadingForm`): passages, questions and answers as one text.
+:mod:`minirag.training.masking` and :mod:`minirag.training.pairs` have those of the other models.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +50,56 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         return Batch(self.ids.to(device), self.targets.to(device), self.in_answer.to(device))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens learned from, without padding."""
+        return int((self.targets >= 0).sum())
+
+
+class AnyBatch(Protocol):
+    """What all batches have in common."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same on another device."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens learned from, without padding."""
+
+
+class Form(Protocol):
+    """How an objective wants its exercises: a sequence is whatever a row of its batches is."""
+
+    def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Any]:
+        """Exercises as sequences, with whatever is random in that drawn from ``dice``."""
+
+    def length(self, sequence: Any) -> int:
+        """Tokens that a sequence takes."""
+
+    def batch(self, sequences: Sequence[Any]) -> AnyBatch:
+        """Sequences side by side."""
+
+
+@dataclass(frozen=True)
+class ReadingForm:
+    """A decoder's: an exercise is one text in the readers' format, each token predicts the next."""
+
+    tokenizer: Tokenizer
+
+    def sequences(
+        self, exercises: Sequence[ReadingExercise], dice: Dice
+    ) -> list[NDArray[np.int64]]:
+        """See :func:`encode_exercises`; nothing is random in it."""
+        return encode_exercises(self.tokenizer, exercises)
+
+    def length(self, sequence: NDArray[np.int64]) -> int:
+        """All tokens but the last are read."""
+        return len(sequence) - 1
+
+    def batch(self, sequences: Sequence[NDArray[np.int64]]) -> Batch:
+        """See :func:`make_batch`."""
+        return make_batch(sequences, self.tokenizer)
 
 
 def encode_exercises(
@@ -93,7 +147,7 @@ def make_batch(sequences: Sequence[NDArray[np.int64]], tokenizer: Tokenizer) -> 
         raise TrainingError(
             f"the tokenizer lacks {ANSWER} or {END}: it is not a tokenizer of the readers' format."
         )
-    B, T = len(sequences), max(map(_width, sequences))
+    B, T = len(sequences), padded(max(map(len, sequences)) - 1)
     ids = np.full((B, T), tokenizer.pad_id or 0, np.int64)
     targets = np.full((B, T), NO_TARGET, np.int64)
     in_answer = np.zeros((B, T), np.bool_)
@@ -119,6 +173,8 @@ class ExerciseBatches:
 
     Parameters
     ----------
+    form_at : function step -> Form
+        What the exercises of a pool that begins at that step are made into.
     mix_at : function step -> ExerciseMix
         The curriculum: what exercises look like in a pool that begins at that step.
     tokens_per_batch : int
@@ -129,7 +185,7 @@ class ExerciseBatches:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        form_at: Callable[[int], Form],
         mix_at: Callable[[int], ExerciseMix],
         *,
         seed: int,
@@ -138,7 +194,7 @@ class ExerciseBatches:
         pool_size: int = 768,
         position: Position | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
+        self.form_at = form_at
         self.mix_at = mix_at
         self.seed = seed
         self.tokens_per_batch = tokens_per_batch
@@ -146,50 +202,51 @@ class ExerciseBatches:
         self.pool_size = pool_size
         self.position = position or Position()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[AnyBatch]:
         while True:
-            pool = self._pool()
+            form = self.form_at(self.position.pool_began)
+            pool = self._pool(form)
             while self.position.batch < len(pool):
-                batch = make_batch(pool[self.position.batch], self.tokenizer)
+                batch = form.batch(pool[self.position.batch])
                 # Move on before the batch is used: what is saved after its step is the next one.
                 self.position = dataclasses.replace(self.position, batch=self.position.batch + 1)
                 yield batch
             began = self.position.pool_began + len(pool)
             self.position = Position(self.position.pool + 1, 0, began)
 
-    def _pool(self) -> list[list[NDArray[np.int64]]]:
+    def _pool(self, form: Form) -> list[list[Any]]:
         """All batches of the present pool, in random order."""
         dice = Dice(self.seed, "pool", self.position.pool)
         mix = self.mix_at(self.position.pool_began)
         exercises = [draw_exercise(dice, mix) for _ in range(self.pool_size)]
         sequences = [
-            ids
-            for ids in encode_exercises(self.tokenizer, exercises)
-            if len(ids) <= self.max_length
+            sequence
+            for sequence in form.sequences(exercises, dice)
+            if form.length(sequence) < self.max_length
         ]
         if not sequences:
             raise TrainingError(
                 f"no exercise fits into {self.max_length} tokens: the model's context is too short."
             )
-        return dice.shuffled(cut_into_batches(sequences, self.tokens_per_batch))
+        return dice.shuffled(cut_into_batches(sequences, form.length, self.tokens_per_batch))
 
 
-def _width(sequence: NDArray[np.int64]) -> int:
-    """Tokens that a sequence takes in a batch: all but the last are read."""
-    return math.ceil((len(sequence) - 1) / WIDTH_STEP) * WIDTH_STEP
+def padded(length: int) -> int:
+    """Tokens that so many take in a batch."""
+    return math.ceil(length / WIDTH_STEP) * WIDTH_STEP
 
 
 def cut_into_batches(
-    sequences: Sequence[NDArray[np.int64]], tokens_per_batch: int
-) -> list[list[NDArray[np.int64]]]:
+    sequences: Sequence[Any], length: Callable[[Any], int], tokens_per_batch: int
+) -> list[list[Any]]:
     """Group sequences of like length, so that each group times its longest fits the budget."""
-    groups: list[list[NDArray[np.int64]]] = []
-    group: list[NDArray[np.int64]] = []
-    for ids in sorted(sequences, key=len):
-        if group and (len(group) + 1) * _width(ids) > tokens_per_batch:
+    groups: list[list[Any]] = []
+    group: list[Any] = []
+    for sequence in sorted(sequences, key=length):
+        if group and (len(group) + 1) * padded(length(sequence)) > tokens_per_batch:
             groups.append(group)
             group = []
-        group.append(ids)
+        group.append(sequence)
     if group:
         groups.append(group)
     return groups

@@ -10,15 +10,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from minirag.corpus.exercises import closed_book_set, reading_set, unanswerable_set
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.raft import domain_reading_set
 from minirag.metrics import Interval, exact_match, wilson_interval
-from minirag.text.reading_format import read_answer, reading_prompt
+from minirag.text.reading_format import read_answer, reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
-from minirag.transformer.generation import Sampling, generate
-from minirag.transformer.models import Decoder
+from minirag.training.pairs import fused_memory
+from minirag.transformer.generation import Generation, Sampling, generate, generate_from
+from minirag.transformer.models import Decoder, EncoderDecoder, Model
 
 _ANSWERS = Sampling(max_new_tokens=48)  # greedy; the longest answers have about 40 tokens
 
@@ -41,31 +44,56 @@ class Answered:
 
 
 def answer_exercises(
-    model: Decoder,
+    model: Model,
     tokenizer: Tokenizer,
     exercises: Iterable[ReadingExercise],
     batch_tokens: int = 16_384,
 ) -> list[Answered]:
-    """The model's greedy answer to the first question of each exercise, in the given order."""
+    """The model's greedy answer to the first question of each exercise, in the given order.
+
+    An encoder-decoder reads every passage apart, with the question.
+    """
     exercises = list(exercises)
-    prompts = tokenizer.encode_batch(
-        [reading_prompt(e.passages, e.questions[0].text) for e in exercises], special=False
-    )
+    apart = isinstance(model, EncoderDecoder)
+    texts = [
+        reading_sources(e.passages, [e.questions[0].text])
+        if apart
+        else [reading_prompt(e.passages, e.questions[0].text)]
+        for e in exercises
+    ]
+    flat = tokenizer.encode_batch([t for parts in texts for t in parts], special=False)
+    encoded = iter(flat)
+    prompts = [[next(encoded) for _ in parts] for parts in texts]  # parts of each exercise
     model.eval()
     answers: dict[int, str | None] = {}
-    for rows in _by_length(prompts, batch_tokens):
+    for rows in _by_length([sum(map(len, parts)) for parts in prompts], batch_tokens):
         for row, generation in zip(
-            rows, generate(model, [prompts[row] for row in rows], _ANSWERS), strict=True
+            rows, _write(model, [prompts[row] for row in rows]), strict=True
         ):
             answers[row] = read_answer(tokenizer, generation.ids)
     return [Answered(exercise, answers[row]) for row, exercise in enumerate(exercises)]
 
 
-def _by_length(prompts: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
+@torch.inference_mode()
+def _write(model: Model, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Generation]:
+    if isinstance(model, Decoder):
+        return generate(model, [prompt for (prompt,) in prompts], _ANSWERS)
+    assert isinstance(model, EncoderDecoder)  # an encoder writes nothing
+    parts = [part for parts in prompts for part in parts]
+    sources = torch.zeros(len(parts), max(map(len, parts)), dtype=torch.long)
+    keep = torch.zeros_like(sources, dtype=torch.bool)
+    for row, part in enumerate(parts):
+        sources[row, : len(part)], keep[row, : len(part)] = torch.tensor(part), True
+    sources, keep = sources.to(model.device), keep.to(model.device)
+    memory, memory_keep = fused_memory(model, sources, keep, [len(p) for p in prompts])
+    return generate_from(model, memory, memory_keep, _ANSWERS)
+
+
+def _by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Row numbers in groups of like length: almost nothing is padding."""
     rows: list[int] = []
-    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
-        if rows and (len(rows) + 1) * len(prompts[row]) > batch_tokens:
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if rows and (len(rows) + 1) * lengths[row] > batch_tokens:
             yield rows
             rows = []
         rows.append(row)
@@ -158,7 +186,7 @@ def score(name: str, answered: Sequence[Answered]) -> Score:
 
 
 def evaluate_reading(
-    model: Decoder, tokenizer: Tokenizer, tests: Iterable[ReadingTest]
+    model: Model, tokenizer: Tokenizer, tests: Iterable[ReadingTest]
 ) -> list[Score]:
     """Put every test to the model."""
     return [score(test.name, answer_exercises(model, tokenizer, test.exercises)) for test in tests]

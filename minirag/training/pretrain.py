@@ -1,4 +1,4 @@
-"""Pretraining the laboratory's base model: from nothing to a reader.
+"""Pretraining a base model of the laboratory: from nothing to a reader, or to an encoder.
 
 ``pretrain`` runs the loop of :mod:`minirag.training.loop` and stands around it with what a run
 needs: a progress bar, validation, samples, checkpoints, a curve, and the finished model's files.
@@ -21,6 +21,7 @@ from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import TRAINING
 from minirag.training.curves import save_curve
+from minirag.training.evaluate_masking import masked_accuracy
 from minirag.training.evaluate_reading import (
     Answered,
     Score,
@@ -29,18 +30,19 @@ from minirag.training.evaluate_reading import (
     validation_tests,
 )
 from minirag.training.loop import Step
-from minirag.training.recipes import Recipe, Stage
+from minirag.training.recipes import Recipe
 from minirag.training.report import report, well_known_fingerprint
 from minirag.training.run import (
     CHECKPOINT,
     Pretraining,
     Progress,
     check_directory,
+    make_tokenizer,
     recipe_as_json,
-    train_tokenizer,
 )
 from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
+from minirag.transformer.models import Encoder
 
 DEVELOPMENT_SEED = 1  # of the worlds that validation reads
 
@@ -90,7 +92,7 @@ def pretrain(
     """
     watching = watching or Watching()
     check_directory(out / CHECKPOINT, recipe, seed, machine, resume)
-    tokenizer = Tokenizer.load(out) if resume else train_tokenizer(recipe)
+    tokenizer = Tokenizer.load(out) if resume else make_tokenizer(recipe)
     run = Pretraining(recipe, tokenizer, seed, out, machine)
     if resume:
         run.restore()
@@ -127,10 +129,15 @@ def pretrain(
 
 
 def _validate(run: Pretraining, questions: int) -> tuple[list[Score], list[Answered]]:
-    """Exact match on development worlds, and one answer of each test."""
-    tests = validation_tests(DEVELOPMENT_SEED, questions)
-    answered = [answer_exercises(run.model, run.tokenizer, t.exercises) for t in tests]
-    scores = [score(t.name, a) for t, a in zip(tests, answered, strict=True)]
+    """Scores on development worlds, and of a reader one answer of each test."""
+    answered: list[list[Answered]] = []
+    if isinstance(run.model, Encoder):
+        run.model.eval()
+        scores = masked_accuracy(run.model, run.tokenizer, DEVELOPMENT_SEED, questions)
+    else:
+        tests = validation_tests(DEVELOPMENT_SEED, questions)
+        answered = [answer_exercises(run.model, run.tokenizer, t.exercises) for t in tests]
+        scores = [score(t.name, a) for t, a in zip(tests, answered, strict=True)]
     progress = run.progress
     progress.history.validations.append(
         {
@@ -204,9 +211,10 @@ def steps_in(minutes: float, recipe: Recipe, machine: Machine, steps: int = 12) 
     """
     if minutes <= 0:
         raise UsageError(f"minutes is {minutes}: give a number above 0.")
-    trial = Pretraining(recipe.with_steps(steps), train_tokenizer(recipe), 0, Path(), machine)
+    trial = Pretraining(recipe.with_steps(steps), make_tokenizer(recipe), 0, Path(), machine)
     # The middle of a run is as hard as most of it: begin where all stages are under way.
-    trial.recipe = dataclasses.replace(trial.recipe, stages=(Stage(recipe.stages[-1].mix),))
+    hardest = dataclasses.replace(recipe.stages[-1], after_share=0.0, at_latest=None)
+    trial.recipe = dataclasses.replace(trial.recipe, stages=(hardest,))
     seconds: list[float] = []
     before = 0.0
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from minirag.corpus.exercises import ExerciseMix
 from minirag.errors import UsageError
+from minirag.text.reading_format import ANSWER
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.loop import Optimization
 from minirag.training.schedules import Schedule
-from minirag.transformer.config import TransformerConfig
+from minirag.transformer.config import Kind, TransformerConfig
+
+# What a model learns by: reading (answering, from passages or by heart), masking (filling gaps; an
+# encoder does it), denoising (writing a damaged text as it was; an encoder-decoder does it).
+Task = Literal["reading", "masking", "denoising"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the curriculum: what exercises are like from some step on.
+    """A part of the curriculum: what exercises are like from some step on, and what they are for.
 
     It begins after a share of the run, but no later than at a fixed step, if one is given: short
     runs go through all stages, and long runs of different lengths begin alike.
@@ -24,6 +30,7 @@ class Stage:
     mix: ExerciseMix
     after_share: float = 0.0
     at_latest: int | None = None
+    task: Task = "reading"
 
     def begins(self, steps: int) -> int:
         """The first step of this stage in a run of so many steps."""
@@ -37,11 +44,14 @@ class Recipe:
 
     name: str
     # the tokenizer
+    vocabulary_of: str | None = None  # shipped weights whose vocabulary it takes; None: its own
     vocab_size: int = 1024  # small: invented names fall into syllables that occur again and again
     tokenizer_exercises: int = 8000  # it is learned from the texts of so many exercises
     # the model
+    kind: Kind = "decoder"
     d_model: int = 192
-    n_layers: int = 5
+    n_layers: int = 5  # of an encoder-decoder: of the encoder
+    n_decoder_layers: int = 0  # of an encoder-decoder
     n_heads: int = 3
     d_ff: int = 768
     max_length: int = 1024
@@ -66,16 +76,18 @@ class Recipe:
         """The model's configuration for a trained tokenizer."""
         assert tokenizer.eos_id is not None  # the readers' format names its end
         return TransformerConfig(
-            kind="decoder",
+            kind=self.kind,
             vocab_size=tokenizer.vocab_size,
             d_model=self.d_model,
             n_layers=self.n_layers,
+            n_decoder_layers=self.n_decoder_layers,
             n_heads=self.n_heads,
             d_ff=self.d_ff,
             max_length=self.max_length,
             bias=True,  # a constant query and key: how a head finds "the token before" soonest
             pad_id=tokenizer.pad_id,
             eos_ids=(tokenizer.eos_id,),
+            decoder_start_id=tokenizer.id_of(ANSWER) if self.kind == "encoder-decoder" else None,
         )
 
     def schedule(self) -> Schedule:
@@ -84,13 +96,22 @@ class Recipe:
 
     def mix_at(self, step: int) -> ExerciseMix:
         """What the exercises are like at a step."""
-        return [stage.mix for stage in self.stages if stage.begins(self.steps) <= step][-1]
+        return self._stage_at(step).mix
+
+    def task_at(self, step: int) -> Task:
+        """What is done with the exercises at a step."""
+        return self._stage_at(step).task
+
+    def _stage_at(self, step: int) -> Stage:
+        return [stage for stage in self.stages if stage.begins(self.steps) <= step][-1]
 
     def same_beginning(self, other: Recipe, steps: int) -> bool:
         """Whether two lengths of one recipe take the same first ``steps`` steps."""
         ours, theirs = self.schedule(), other.schedule()
         return max(steps, 1) <= min(self.steps, other.steps) and all(
-            ours(step) == theirs(step) and self.mix_at(step) == other.mix_at(step)
+            ours(step) == theirs(step)
+            and self.mix_at(step) == other.mix_at(step)
+            and self.task_at(step) == other.task_at(step)
             for step in range(steps)
         )
 
@@ -147,7 +168,37 @@ GPT_BASE = Recipe(
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (GPT_BASE,)}
+# Texts of one to four facts, in every form, half of them about made-up things. Nothing is asked, so
+# nothing needs to be easy first.
+_TEXTS = dataclasses.replace(_FULL, passages=(0.7, 0.3), unanswerable=0.0, text=0.15)
+
+BERT_BASE = Recipe(
+    name="bert-base",
+    vocabulary_of="gpt-base",
+    kind="encoder",
+    n_layers=6,
+    max_length=512,
+    optimization=Optimization(rate=1.5e-3),
+    stages=(Stage(_TEXTS, task="masking"),),
+)
+
+BART_BASE = Recipe(
+    name="bart-base",
+    vocabulary_of="gpt-base",
+    kind="encoder-decoder",
+    n_layers=4,
+    n_decoder_layers=3,
+    stages=(
+        Stage(_TEXTS, task="denoising"),
+        Stage(_COPYING, 0.08, 400),
+        Stage(_EASY, 0.14, 700),
+        Stage(_HARDER, 0.48, 1500),
+        Stage(_FULL, 0.7, 2600),
+        Stage(_REFUSING, 0.85, 7000),
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (GPT_BASE, BERT_BASE, BART_BASE)}
 
 
 def recipe_named(name: str) -> Recipe:

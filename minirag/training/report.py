@@ -10,10 +10,11 @@ from minirag.corpus.general import well_known
 from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import SCORES, save_card
+from minirag.training.evaluate_masking import masked_accuracy, probe_scores
 from minirag.training.evaluate_reading import Score, evaluate_reading, reading_tests
 from minirag.training.weights import seal
 from minirag.transformer.checkpoints import load
-from minirag.transformer.models import Decoder
+from minirag.transformer.models import Encoder
 
 REPORT_SEED = 1001  # of the worlds that the model card reports: nothing is chosen by them
 
@@ -21,8 +22,11 @@ REPORT_SEED = 1001  # of the worlds that the model card reports: nothing is chos
 def report(directory: Path, questions: int) -> list[Score]:
     """Test a finished model as it lies on the disk; write its scores, card and checksums."""
     model, tokenizer = load(directory), Tokenizer.load(directory)
-    assert isinstance(model, Decoder)  # the recipes make nothing else
-    scores = evaluate_reading(model, tokenizer, reading_tests(REPORT_SEED, questions))
+    if isinstance(model, Encoder):
+        scores = masked_accuracy(model, tokenizer, REPORT_SEED, questions)
+        scores += probe_scores(model, tokenizer, REPORT_SEED)
+    else:
+        scores = evaluate_reading(model, tokenizer, reading_tests(REPORT_SEED, questions))
     body = {
         "seed": REPORT_SEED,
         "interval": "95 % Wilson",

@@ -21,17 +21,35 @@ from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, draw_exercise
 from minirag.errors import UsageError
 from minirag.files import MANIFEST
-from minirag.text.reading_format import END, PAD, SPECIAL_TOKENS
+from minirag.text.reading_format import END, MASK, PAD, SPECIAL_TOKENS
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import NO_TARGET, Batch, ExerciseBatches, Position
+from minirag.training.batches import (
+    NO_TARGET,
+    AnyBatch,
+    Batch,
+    ExerciseBatches,
+    Form,
+    Position,
+    ReadingForm,
+)
 from minirag.training.curves import History
 from minirag.training.loop import Step, make_optimizer, training_steps
-from minirag.training.recipes import Recipe
+from minirag.training.masking import MaskedBatch, MaskingForm, masked_loss
+from minirag.training.pairs import DenoisingForm, PairBatch, ReadingPairForm, pair_loss
+from minirag.training.recipes import Recipe, Task
 from minirag.training.resume import load_run, read_run, save_run
+from minirag.training.weights import locate_weights
 from minirag.transformer.machine import Machine
-from minirag.transformer.models import Decoder
+from minirag.transformer.models import MODELS, Decoder, Encoder, EncoderDecoder, Model
 
 CHECKPOINT = "checkpoint"
+
+
+def make_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The recipe's tokenizer: its own, or that of its sister with a mask besides."""
+    if recipe.vocabulary_of is None:
+        return train_tokenizer(recipe)
+    return Tokenizer.load(locate_weights(recipe.vocabulary_of)).with_special(MASK)
 
 
 def train_tokenizer(recipe: Recipe) -> Tokenizer:
@@ -59,6 +77,37 @@ def reading_loss(model: Decoder, batch: Batch, rest_weight: float) -> Tensor:
     answers = batch.in_answer.float()
     rest = (batch.targets != NO_TARGET).float() - answers
     return _mean(losses, answers) + rest_weight * _mean(losses, rest)
+
+
+def loss_of(model: Model, batch: AnyBatch, rest_weight: float) -> Tensor:
+    """The loss that belongs to a batch."""
+    if isinstance(batch, MaskedBatch):
+        assert isinstance(model, Encoder)
+        return masked_loss(model, batch)
+    if isinstance(batch, PairBatch):
+        assert isinstance(model, EncoderDecoder)
+        return pair_loss(model, batch)
+    assert isinstance(model, Decoder)
+    assert isinstance(batch, Batch)
+    return reading_loss(model, batch, rest_weight)
+
+
+def form_of(task: Task, model: Model, tokenizer: Tokenizer) -> Form:
+    """What a task makes of exercises for a model of this kind.
+
+    Raises
+    ------
+    UsageError
+        If a model of this kind can't do it.
+    """
+    start = model.config.decoder_start_id
+    if task == "reading" and isinstance(model, Decoder):
+        return ReadingForm(tokenizer)
+    if task == "masking" and isinstance(model, Encoder):
+        return MaskingForm(tokenizer)
+    if start is not None and task in ("reading", "denoising"):
+        return (ReadingPairForm if task == "reading" else DenoisingForm)(tokenizer, start)
+    raise UsageError(f"{task} is no task for an {model.config.kind}: see minirag.training.recipes.")
 
 
 def _mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -109,7 +158,8 @@ class Pretraining:
     ) -> None:
         self.recipe, self.seed, self.out, self.machine = recipe, seed, out, machine
         self.tokenizer = tokenizer
-        self.model = Decoder(recipe.config(self.tokenizer), seed).to(machine.device)
+        config = recipe.config(self.tokenizer)
+        self.model = MODELS[config.kind](config, seed).to(machine.device)
         self.optimizer = make_optimizer(self.model, recipe.optimization)
         self.progress = Progress()
 
@@ -136,7 +186,7 @@ class Pretraining:
     def steps(self, after: Callable[[Step], None]) -> None:
         """Train from where the run stands to its end; ``after`` is called between two steps."""
         batches = ExerciseBatches(
-            self.tokenizer,
+            lambda step: form_of(self.recipe.task_at(step), self.model, self.tokenizer),
             self.recipe.mix_at,
             seed=self.seed,
             tokens_per_batch=self.recipe.tokens_per_batch,
@@ -148,7 +198,7 @@ class Pretraining:
         for step in training_steps(
             self.model,
             counted,
-            lambda model, batch: reading_loss(model, batch, self.recipe.rest_weight),
+            lambda model, batch: loss_of(model, batch, self.recipe.rest_weight),
             self.optimizer,
             self.recipe.schedule(),
             max_norm=self.recipe.optimization.max_norm,
@@ -163,9 +213,9 @@ class Pretraining:
             after(step)
             began, began_on_processor = time.perf_counter(), time.process_time()
 
-    def _counted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _counted(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
         for batch in batches:
-            self.progress.tokens += int((batch.targets >= 0).sum())
+            self.progress.tokens += batch.n_tokens
             yield batch.to(self.machine.device)
 
 

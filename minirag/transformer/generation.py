@@ -105,9 +105,33 @@ def generate(
         raise UsageError("stop texts are found in decoded text: give the tokenizer too.")
     if not prompts:
         return []
-    results = [Generation() for _ in prompts]
-    live = list(range(len(prompts)))  # rows still being written
-    for ids, probabilities in _steps(model, prompts, sampling):
+    prepared = _prepare(model, prompts, sampling.max_new_tokens)
+    return _finish(model, prepared, len(prompts), sampling, tokenizer)
+
+
+@torch.inference_mode()
+def generate_from(
+    model: EncoderDecoder, memory: Tensor, memory_keep: Tensor | None, sampling: Sampling = GREEDY
+) -> list[Generation]:
+    """Write from sources that are encoded already: memory (B, S, D), memory_keep (B, S).
+
+    It is how an answer is written from passages that were each read apart.
+    """
+    prepared = _prepare_from(model, memory, memory_keep, sampling.max_new_tokens)
+    return _finish(model, prepared, len(memory), sampling, None)
+
+
+def _finish(
+    model: Decoder | EncoderDecoder,
+    prepared: _Prepared,
+    n_rows: int,
+    sampling: Sampling,
+    tokenizer: Tokenizer | None,
+) -> list[Generation]:
+    """Write until every row has ended."""
+    results = [Generation() for _ in range(n_rows)]
+    live = list(range(n_rows))  # rows still being written
+    for ids, probabilities in _steps(model, prepared, sampling):
         for row in list(live):
             token = ids[row]
             if token in model.config.eos_ids and not sampling.ignore_end:
@@ -135,7 +159,8 @@ def stream(
     """
     result = Generation() if result is None else result
     shown = 0  # characters handed out
-    for ids, probabilities in _steps(model, [prompt], sampling):
+    prepared = _prepare(model, [prompt], sampling.max_new_tokens)
+    for ids, probabilities in _steps(model, prepared, sampling):
         if ids[0] in model.config.eos_ids and not sampling.ignore_end:
             result.stopped_by = "end"
             break
@@ -189,11 +214,12 @@ def _held_back(text: str, stop: tuple[str, ...]) -> int:
 
 
 def _steps(
-    model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], sampling: Sampling
+    model: Decoder | EncoderDecoder, prepared: _Prepared, sampling: Sampling
 ) -> Iterator[tuple[list[int], list[float]]]:
     """The next token of every row and its probability, again and again."""
-    logits_of, cache, keep, ids = _prepare(model, prompts, sampling.max_new_tokens)
-    generators = [torch.Generator().manual_seed(sampling.seed) for _ in prompts]
+    logits_of, cache, keep, ids = prepared
+    n_rows = len(ids)
+    generators = [torch.Generator().manual_seed(sampling.seed) for _ in range(n_rows)]
     room = model.config.max_length - ids.size(1)
     for step in range(min(sampling.max_new_tokens, room + 1)):
         logits = logits_of(ids, keep, cache)  # (B, V)
@@ -204,7 +230,7 @@ def _steps(
         if step + 1 < sampling.max_new_tokens:
             ids = chosen[:, None].to(ids.device)
             if keep is not None:
-                keep = torch.cat([keep, keep.new_ones(len(prompts), 1)], dim=1)
+                keep = torch.cat([keep, keep.new_ones(n_rows, 1)], dim=1)
 
 
 class _LastLogits:
@@ -224,10 +250,14 @@ class _LastLogits:
         return self.model.logits(states[:, -1:])[:, 0]  # (B, T, D) -> (B, V)
 
 
+# How to get logits, an empty cache, the mask, the first ids.
+_Prepared = tuple[_LastLogits, Cache, Tensor | None, Tensor]
+
+
 def _prepare(
     model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], n_new: int
-) -> tuple[_LastLogits, Cache, Tensor | None, Tensor]:
-    """What the first step needs: how to get logits, an empty cache, the mask, the first ids."""
+) -> _Prepared:
+    """What the first step needs."""
     longest = max(len(prompt) for prompt in prompts)
     if min(len(prompt) for prompt in prompts) == 0:
         raise UsageError("a prompt is empty: there is nothing to continue.")
@@ -237,14 +267,20 @@ def _prepare(
             "shorten it or give fewer passages."
         )
     ids, keep = pad_left(prompts, model.config.pad_id or 0, model.device)
-    logits_of = _LastLogits(model)
     if isinstance(model, Decoder):
-        return logits_of, model.new_cache(longest + n_new), keep, ids
-    logits_of.memory, logits_of.memory_keep = model.encode(ids, keep), keep
+        return _LastLogits(model), model.new_cache(longest + n_new), keep, ids
+    return _prepare_from(model, model.encode(ids, keep), keep, n_new)
+
+
+def _prepare_from(
+    model: EncoderDecoder, memory: Tensor, memory_keep: Tensor | None, n_new: int
+) -> _Prepared:
+    logits_of = _LastLogits(model)
+    logits_of.memory, logits_of.memory_keep = memory, memory_keep
     start = model.config.decoder_start_id
     if start is None:
         raise UsageError("the model's configuration names no token to begin an answer with.")
-    first = torch.full((len(prompts), 1), start, device=model.device)
+    first = torch.full((len(memory), 1), start, device=model.device)
     return logits_of, model.new_cache(1 + n_new), None, first
 
 

@@ -1,0 +1,222 @@
+"""What an encoder-decoder learns from: a text that is read, and one that is written.
+
+Two tasks share one shape. **Denoising** (Lewis et al. 2020, BART): spans of a text are hidden
+behind one mask each and its sentences are shuffled; the decoder writes the text as it was.
+**Reading**: every passage is read apart, each with all the questions, and the decoder, looking at
+all of them together, writes the answers one after the other (fusion in the decoder, Izacard and
+Grave 2021): ten passages cost ten times one, not a hundred times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from minirag.corpus.dice import Dice
+from minirag.corpus.questions import ReadingExercise
+from minirag.errors import TrainingError
+from minirag.text.reading_format import (
+    MASK,
+    answer_text,
+    reading_example,
+    reading_sources,
+)
+from minirag.text.tokenizer import Tokenizer
+from minirag.training.batches import NO_TARGET, padded
+from minirag.training.masking import begins_word
+from minirag.transformer.models import EncoderDecoder
+
+HIDDEN = 0.3  # share of a text's words that denoising hides
+SPAN = 3.0  # words in a hidden span, on average (Poisson)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One exercise: what is read, in parts that are read apart, and what is written."""
+
+    sources: tuple[NDArray[np.int64], ...]  # (S,) each
+    target: NDArray[np.int64]  # (T,)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Exercises side by side, filled up on the right."""
+
+    sources: Tensor  # (N, S) int64: the parts of all exercises, one after the other
+    keep: Tensor  # (N, S) bool: real tokens
+    parts: tuple[int, ...]  # (B,) how many parts each exercise has
+    ids: Tensor  # (B, T) int64: what the decoder reads, the start token first
+    targets: Tensor  # (B, T) int64: what it is to write; NO_TARGET at padding
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The same on another device."""
+        moved = (t.to(device) for t in (self.sources, self.keep, self.ids, self.targets))
+        sources, keep, ids, targets = moved
+        return PairBatch(sources, keep, self.parts, ids, targets)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens read and written, without padding."""
+        return int(self.keep.sum()) + int((self.targets >= 0).sum())
+
+
+class _PairForm:
+    """What the two tasks share."""
+
+    tokenizer: Tokenizer
+    start_id: int
+
+    def length(self, sequence: Pair) -> int:
+        """Tokens read and written."""
+        return sum(map(len, sequence.sources)) + len(sequence.target)
+
+    def batch(self, sequences: Sequence[Pair]) -> PairBatch:
+        """Exercises side by side."""
+        if not sequences:
+            raise TrainingError("a batch needs exercises: nothing to predict.")
+        pad = self.tokenizer.pad_id or 0
+        sources = [torch.from_numpy(part) for pair in sequences for part in pair.sources]
+        width = padded(max(map(len, sources)))
+        read = torch.full((len(sources), width), pad)
+        keep = torch.zeros((len(sources), width), dtype=torch.bool)
+        for row, part in enumerate(sources):
+            read[row, : len(part)], keep[row, : len(part)] = part, True
+        T = padded(max(len(pair.target) for pair in sequences))
+        ids = torch.full((len(sequences), T), pad)
+        targets = torch.full((len(sequences), T), NO_TARGET)
+        for row, pair in enumerate(sequences):
+            target = torch.from_numpy(pair.target)
+            ids[row, 0], ids[row, 1 : len(target)] = self.start_id, target[:-1]
+            targets[row, : len(target)] = target
+        parts = tuple(len(pair.sources) for pair in sequences)
+        return PairBatch(read, keep, parts, ids, targets)
+
+
+@dataclass(frozen=True)
+class DenoisingForm(_PairForm):
+    """Spans hidden, sentences shuffled; the text as it was is to be written."""
+
+    tokenizer: Tokenizer
+    start_id: int
+
+    def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Pair]:
+        """One for each passage, with the questions that it answers."""
+        texts = []
+        for exercise in exercises:
+            for place, passage in enumerate(exercise.passages):
+                asked = [(q.text, q.answer) for q in exercise.questions if q.passage == place]
+                texts.append((reading_example([passage], asked), passage, asked))
+        wholes = self.tokenizer.encode_batch([whole for whole, *_ in texts], special=False)
+        shuffled = self.tokenizer.encode_batch(
+            [
+                reading_example([" ".join(dice.shuffled(_SENTENCE.split(passage)))], asked)
+                for _, passage, asked in texts
+            ],
+            special=False,
+        )
+        begins = begins_word(self.tokenizer)
+        return [
+            Pair(
+                (hide_spans(np.array(source, np.int64), begins, self.tokenizer, dice),),
+                np.array(whole, np.int64),
+            )
+            for whole, source in zip(wholes, shuffled, strict=True)
+        ]
+
+
+def hide_spans(
+    ids: NDArray[np.int64], begins: NDArray[np.int8], tokenizer: Tokenizer, dice: Dice
+) -> NDArray[np.int64]:
+    """A text (T,) with spans of whole words behind one mask each; special tokens stay."""
+    mask = tokenizer.id_of(MASK)
+    if mask is None:
+        raise TrainingError(f"the tokenizer lacks {MASK}: it can't hide words.")
+    kinds = begins[ids]
+    word = np.cumsum((kinds != 0) | (np.concatenate(([1], kinds[:-1])) == -1)) - 1  # (T,)
+    special = np.zeros(int(word[-1]) + 1, np.bool_)
+    special[word[kinds == -1]] = True
+    hidden = np.zeros(len(special), np.bool_)
+    for number in range(len(special)):
+        if dice.chance(HIDDEN / SPAN):  # here a span begins
+            hidden[number : number + _poisson(dice, SPAN)] = True
+    hidden &= ~special
+    out: list[int] = []
+    for token, number in zip(ids.tolist(), word.tolist(), strict=True):
+        if not hidden[number]:
+            out.append(token)
+        elif not out or out[-1] != mask:
+            out.append(mask)
+    return np.array(out, np.int64)
+
+
+def _poisson(dice: Dice, mean: float) -> int:
+    """A draw from the Poisson distribution (Knuth 1969)."""
+    limit, product, n = float(np.exp(-mean)), dice.unit(), 0
+    while product > limit:
+        product, n = product * dice.unit(), n + 1
+    return n
+
+
+@dataclass(frozen=True)
+class ReadingPairForm(_PairForm):
+    """Passages with the questions in, answers out."""
+
+    tokenizer: Tokenizer
+    start_id: int
+
+    def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Pair]:
+        """One for each exercise that asks something."""
+        asking = [exercise for exercise in exercises if exercise.questions]
+        pairs = []
+        for exercise in asking:
+            sources = reading_sources(exercise.passages, [q.text for q in exercise.questions])
+            target = "".join(answer_text(q.answer) for q in exercise.questions)
+            *read, written = self.tokenizer.encode_batch([*sources, target], special=False)
+            parts = tuple(np.array(ids, np.int64) for ids in read)
+            pairs.append(Pair(parts, np.array(written, np.int64)))
+        return pairs
+
+
+def fused_memory(
+    model: EncoderDecoder, sources: Tensor, keep: Tensor, parts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Read every part apart, and lay the states of each exercise's parts one after the other.
+
+    Parameters
+    ----------
+    sources, keep : (N, S)
+        The parts of all exercises and which of their tokens are real.
+    parts : (B,)
+        How many of the N parts each exercise has.
+
+    Returns
+    -------
+    memory (B, M, D), keep (B, M)
+        Padding between the parts is left out.
+    """
+    states = model.encode(sources, keep)  # (N, S, D)
+    lengths = keep.sum(dim=1).tolist()
+    rows, at = [], 0
+    for n in parts:
+        real = [states[i, : lengths[i]] for i in range(at, at + n)]
+        rows.append(torch.cat(real))
+        at += n
+    memory = pad_sequence(rows, batch_first=True)  # (B, M, D)
+    length = torch.tensor([len(row) for row in rows], device=memory.device)
+    return memory, torch.arange(memory.size(1), device=memory.device)[None, :] < length[:, None]
+
+
+def pair_loss(model: EncoderDecoder, batch: PairBatch) -> Tensor:
+    """Mean loss over what is to be written."""
+    memory, keep = fused_memory(model, batch.sources, batch.keep, batch.parts)
+    logits = model.logits(model(batch.ids, memory, keep)).float()  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=NO_TARGET)

@@ -1,0 +1,385 @@
+"""What BERT- and BART-like models learn from: gaps, damaged texts, passages read apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_training_pretrain import CPU, QUIET, TINY
+
+from minirag.corpus.dice import Dice
+from minirag.corpus.exercises import ExerciseMix, reading_set, stream
+from minirag.errors import TrainingError, UsageError
+from minirag.text.reading_format import (
+    END,
+    MASK,
+    PAD,
+    SPECIAL_TOKENS,
+    reading_example,
+    reading_sources,
+)
+from minirag.text.tokenizer import Tokenizer
+from minirag.training import run as running
+from minirag.training.batches import NO_TARGET, ExerciseBatches
+from minirag.training.evaluate_masking import fit_probe, labelled_texts, masked_accuracy
+from minirag.training.evaluate_reading import answer_exercises
+from minirag.training.masking import CHOSEN, MaskingForm, begins_word, mask_words, masked_loss
+from minirag.training.pairs import (
+    HIDDEN,
+    DenoisingForm,
+    ReadingPairForm,
+    fused_memory,
+    hide_spans,
+    pair_loss,
+)
+from minirag.training.pretrain import pretrain
+from minirag.training.recipes import RECIPES, Stage
+from minirag.training.run import form_of
+from minirag.transformer.checkpoints import load
+from minirag.transformer.config import TransformerConfig
+from minirag.transformer.models import Decoder, Encoder, EncoderDecoder
+
+_TEXTS = ["Mount Tor is 911 metres high.", "¿Qué altura tiene el monte Tor?", "Zaslo Glunno"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    texts = [*_TEXTS, *(p for e in itertools.islice(stream(1), 40) for p in e.passages)]
+    own = Tokenizer.train(texts, 420, SPECIAL_TOKENS, pad_token=PAD, eos_token=END)
+    return own.with_special(MASK)
+
+
+def _config(kind: str, tokenizer: Tokenizer, **options: object) -> TransformerConfig:
+    return TransformerConfig(
+        kind=kind,  # type: ignore[arg-type]
+        vocab_size=tokenizer.vocab_size,
+        d_model=16,
+        n_layers=2,
+        n_heads=2,
+        d_ff=24,
+        max_length=512,
+        pad_id=tokenizer.pad_id,
+        eos_ids=(tokenizer.eos_id or 0,),
+        decoder_start_id=4 if kind == "encoder-decoder" else None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _louder(model):
+    with torch.no_grad():  # larger than at birth, so that tokens differ in their loss
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    return model.eval()
+
+
+def test_the_sisters_share_their_vocabulary(tokenizer: Tokenizer) -> None:
+    plain = Tokenizer.train(_TEXTS, 300, SPECIAL_TOKENS, pad_token=PAD, eos_token=END)
+    more = plain.with_special(MASK)
+    assert more.vocab_size == plain.vocab_size + 1
+    assert more.id_of(MASK) == plain.vocab_size
+    assert plain.id_of(MASK) is None
+    for text in _TEXTS:
+        assert more.encode(text) == plain.encode(text)
+    assert more.encode(f"a{MASK}b")[1] == more.id_of(MASK)
+    assert (more.pad_id, more.eos_id) == (plain.pad_id, plain.eos_id)
+
+
+# ---------------------------------------------------------------------------------------- masking
+
+
+def test_words_are_what_stands_between_spaces_and_marks(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(reading_example(["Mount Zaslo, 91.5%: ¿año?"], []), special=False)
+    kinds = begins_word(tokenizer)[ids]
+    pieces = [tokenizer.decode([i], skip_special=False) for i in ids]
+    words: list[str] = []
+    for piece, kind in zip(pieces, kinds, strict=True):
+        if kind == 0 and words:
+            words[-1] += piece
+        else:
+            words.append(piece)
+    assert [w for w in words if w.startswith("<|")] == ["<|passage|>", "<|end|>"]
+    assert " Mount" in words
+    assert " Zaslo" in words  # however many pieces
+    assert "," in words
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_whole_words_are_hidden_and_told(tokenizer: Tokenizer, seed: int) -> None:
+    (exercise,) = itertools.islice(stream(seed, ExerciseMix(text=1, closed_book=0)), 1)
+    ids = np.array(tokenizer.encode(reading_example(exercise.passages, []), special=False))
+    begins = begins_word(tokenizer)
+    masked = mask_words(ids, begins, tokenizer, Dice(seed))
+    chosen = masked.targets != NO_TARGET
+    assert (masked.targets[chosen] == ids[chosen]).all()
+    assert (masked.ids[~chosen] == ids[~chosen]).all()
+    special = begins[ids] == -1
+    assert not (chosen & special).any()
+    goes_on = np.flatnonzero(begins[ids] == 0)
+    for place in goes_on[goes_on > 0]:
+        if not special[place - 1]:
+            assert chosen[place] == chosen[place - 1]  # a word is chosen whole
+    again = mask_words(ids, begins, tokenizer, Dice(seed))
+    assert (again.ids == masked.ids).all()
+
+
+def test_shares_of_masking(tokenizer: Tokenizer) -> None:
+    begins, dice = begins_word(tokenizer), Dice(3)
+    words = chosen = hidden = kept = 0
+    for exercise in itertools.islice(stream(5, ExerciseMix(text=1, closed_book=0)), 150):
+        ids = np.array(tokenizer.encode(exercise.passages[0], special=False))
+        masked = mask_words(ids, begins, tokenizer, dice)
+        first = begins[ids] == 1  # one token for each word
+        words += int(first.sum())
+        at = first & (masked.targets != NO_TARGET)
+        chosen += int(at.sum())
+        hidden += int((masked.ids[at] == tokenizer.id_of(MASK)).sum())
+        kept += int((masked.ids[at] == ids[at]).sum())
+    assert chosen / words == pytest.approx(CHOSEN, abs=0.015)
+    assert hidden / chosen == pytest.approx(0.8, abs=0.05)
+    assert kept / chosen == pytest.approx(0.1, abs=0.04)
+
+
+def test_masked_loss_is_the_mean_over_the_chosen_whatever_the_padding(tokenizer) -> None:
+    model = _louder(Encoder(_config("encoder", tokenizer)))
+    form = MaskingForm(tokenizer)
+    sequences = form.sequences(list(itertools.islice(stream(2), 6)), Dice(1))
+    losses = []
+    for sequence in sequences:  # one by one: no padding
+        ids = torch.from_numpy(sequence.ids)[None]
+        log_p = model.logits(model(ids))[0].log_softmax(-1).detach()
+        places = np.flatnonzero(sequence.targets != NO_TARGET).tolist()
+        losses += [-float(log_p[i, sequence.targets[i]]) for i in places]
+    loss = masked_loss(model, form.batch(sequences))
+    assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    nothing = dataclasses.replace(sequences[0], targets=np.full_like(sequences[0].ids, NO_TARGET))
+    assert masked_loss(model, form.batch([nothing])).item() == 0.0
+
+
+def test_masked_accuracy_of_a_model_that_knows_nothing(tokenizer) -> None:
+    scores = masked_accuracy(_louder(Encoder(_config("encoder", tokenizer))), tokenizer, 1, 20)
+    assert [s.name for s in scores] == ["en/hidden tokens", "es/hidden tokens"]
+    for s in scores:
+        assert s.n > 50
+        assert 0 <= s.right.value < 0.2
+
+
+def test_a_probe_finds_what_is_linear_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 5, generator=generator)
+    linear = (x[:, 1] > 0).long()
+    weight, bias = fit_probe(x, linear)
+    assert ((x @ weight.T + bias).argmax(1) == linear).float().mean() > 0.97
+    coin = torch.randint(0, 2, (300,), generator=generator)
+    weight, bias = fit_probe(x, coin)
+    fresh = torch.randn(300, 5, generator=generator)
+    guess = (fresh @ weight.T + bias).argmax(1)
+    assert abs((guess == coin).float().mean() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize(("what", "classes"), [("kind", 11), ("language", 2), ("domain", 3)])
+def test_labelled_texts(what, classes) -> None:
+    given, again = (labelled_texts(what, 4, 3, held_out=False) for _ in range(2))
+    assert given == again
+    assert sorted(set(given.labels)) == list(range(max(given.labels) + 1))
+    assert len(given.texts) == 3 * (max(given.labels) + 1)
+    assert max(given.labels) + 1 >= min(classes, 8)
+    other = labelled_texts(what, 5, 3, held_out=True)
+    assert not set(given.texts) & set(other.texts)
+
+
+# -------------------------------------------------------------------------------------- denoising
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_hidden_spans_leave_the_rest_as_it_was(tokenizer: Tokenizer, seed: int) -> None:
+    (exercise,) = itertools.islice(stream(seed, ExerciseMix(text=1, closed_book=0)), 1)
+    ids = np.array(tokenizer.encode(reading_example(exercise.passages, []), special=False))
+    damaged = hide_spans(ids, begins_word(tokenizer), tokenizer, Dice(seed)).tolist()
+    mask = tokenizer.id_of(MASK)
+    assert (mask, mask) not in set(itertools.pairwise(damaged))
+    # What is left stands in the text in its order, stretch by stretch.
+    at, whole = 0, ids.tolist()
+    for is_mask, stretch in itertools.groupby(damaged, lambda token: token == mask):
+        if not is_mask:
+            left = list(stretch)
+            while whole[at : at + len(left)] != left:
+                at += 1
+                assert at < len(whole)
+            at += len(left)
+    specials = [t for t in whole if begins_word(tokenizer)[t] == -1]
+    assert [t for t in damaged if t in specials] == specials
+
+
+def test_share_of_what_is_hidden(tokenizer: Tokenizer) -> None:
+    begins, dice, words, left = begins_word(tokenizer), Dice(8), 0, 0
+    for exercise in itertools.islice(stream(5, ExerciseMix(text=1, closed_book=0)), 200):
+        ids = np.array(tokenizer.encode(exercise.passages[0], special=False))
+        words += int((begins[ids] == 1).sum())
+        left += int((begins[hide_spans(ids, begins, tokenizer, dice)] == 1).sum())
+    # Spans overlap now and then, so a little less is hidden than they have words.
+    assert 1 - left / words == pytest.approx(1 - np.exp(-HIDDEN), abs=0.03)
+
+
+def test_denoising_writes_the_text_as_it_was(tokenizer: Tokenizer) -> None:
+    form = DenoisingForm(tokenizer, 4)
+    exercises = reading_set(3, "en", 12, 1, held_out=False)
+    pairs = form.sequences(exercises, Dice(1))
+    assert len(pairs) == 12
+    for exercise, pair in zip(exercises, pairs, strict=True):
+        question = exercise.questions[0]
+        text = reading_example(exercise.passages, [(question.text, question.answer)])
+        assert tokenizer.decode(pair.target.tolist(), skip_special=False) == text
+        assert len(pair.sources) == 1
+        read = tokenizer.decode(pair.sources[0].tolist(), skip_special=False).replace(MASK, " ")
+        assert set(re.findall(r"\w+", read)) <= set(re.findall(r"\w+", text))
+
+
+# ----------------------------------------------------------------------------------- reading apart
+
+
+def test_every_passage_is_read_with_all_questions(tokenizer: Tokenizer) -> None:
+    assert reading_sources(["A b.", "C d."], ["Q?", "R?"]) == [
+        "<|question|> Q?<|question|> R?<|passage|> A b.",
+        "<|question|> Q?<|question|> R?<|passage|> C d.",
+    ]
+    assert reading_sources([], ["Q?"]) == ["<|question|> Q?"]
+    (pair,) = ReadingPairForm(tokenizer, 4).sequences(reading_set(1, "es", 1, 3), Dice(0))
+    assert len(pair.sources) == 3
+    assert pair.target[-1] == tokenizer.eos_id
+
+
+def test_fusion_is_each_part_alone_laid_end_to_end(tokenizer: Tokenizer) -> None:
+    model = _louder(EncoderDecoder(_config("encoder-decoder", tokenizer)))
+    exercises = [*reading_set(1, "en", 2, 3), *reading_set(2, "es", 2, 1)]
+    form = ReadingPairForm(tokenizer, 4)
+    pairs = form.sequences(exercises, Dice(0))
+    batch = form.batch(pairs)
+    memory, keep = fused_memory(model, batch.sources, batch.keep, batch.parts)
+    for row, pair in enumerate(pairs):
+        alone = [model.encode(torch.from_numpy(part)[None])[0] for part in pair.sources]
+        expected = torch.cat(alone)
+        assert int(keep[row].sum()) == len(expected)
+        torch.testing.assert_close(memory[row, : len(expected)], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_pair_loss_is_the_mean_over_what_is_written(tokenizer: Tokenizer) -> None:
+    model = _louder(EncoderDecoder(_config("encoder-decoder", tokenizer)))
+    for form, n in ((ReadingPairForm(tokenizer, 4), 3), (DenoisingForm(tokenizer, 4), 1)):
+        exercises = [*reading_set(1, "en", 2, n), *reading_set(2, "es", 1, 1)]
+        pairs = form.sequences(exercises, Dice(0))
+        losses = []
+        for pair in pairs:
+            memory = torch.cat(
+                [model.encode(torch.from_numpy(part)[None]) for part in pair.sources], dim=1
+            )
+            read = torch.tensor([[4, *pair.target[:-1].tolist()]])
+            log_p = model.logits(model(read, memory))[0].log_softmax(-1).detach()
+            losses += [-float(log_p[i, t]) for i, t in enumerate(pair.target.tolist())]
+        assert pair_loss(model, form.batch(pairs)).item() == pytest.approx(
+            sum(losses) / len(losses), rel=1e-4
+        )
+
+
+def test_answers_in_a_batch_are_those_one_by_one(tokenizer: Tokenizer) -> None:
+    model = _louder(EncoderDecoder(_config("encoder-decoder", tokenizer)))
+    exercises = [*reading_set(1, "en", 3, 2), *reading_set(2, "es", 3, 1)]
+    together = answer_exercises(model, tokenizer, exercises)
+    for exercise, answered in zip(exercises, together, strict=True):
+        assert answer_exercises(model, tokenizer, [exercise]) == [answered]
+
+
+# ------------------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize(
+    ("kind", "tasks"), [("encoder", ["masking"]), ("encoder-decoder", ["denoising", "reading"])]
+)
+def test_a_run_is_bit_equal_after_a_kill(tmp_path, monkeypatch, tokenizer, kind, tasks) -> None:
+    monkeypatch.setattr(running, "train_tokenizer", lambda recipe: tokenizer)
+    mix = ExerciseMix(passages=(0.5, 0.5), facts=(2, 2))
+    recipe = dataclasses.replace(
+        TINY,
+        kind=kind,
+        n_decoder_layers=1,
+        stages=tuple(Stage(mix, i * 0.4, task=task) for i, task in enumerate(tasks)),
+    )
+    watching = dataclasses.replace(QUIET, checkpoint_every=3, validate_every=3, questions=4)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    pretrain(recipe, whole, seed=2, machine=CPU, watching=watching)
+
+    class Killed(Exception):
+        pass
+
+    steps = running.Pretraining.steps
+
+    def killed_after(self, after):
+        def until(step):
+            after(step)
+            if step.number == 3:
+                raise Killed
+
+        steps(self, until)
+
+    monkeypatch.setattr(running.Pretraining, "steps", killed_after)
+    with pytest.raises(Killed):
+        pretrain(recipe, parts, seed=2, machine=CPU, watching=watching)
+    monkeypatch.setattr(running.Pretraining, "steps", steps)
+    pretrain(recipe, parts, seed=2, machine=CPU, watching=watching, resume=True)
+    first, second = ((d / "model.safetensors").read_bytes() for d in (whole, parts))
+    assert first == second
+    curves = [json.loads((d / "curve.json").read_text("utf-8")) for d in (whole, parts)]
+    assert curves[0]["first_losses"] == curves[1]["first_losses"]
+    assert len(curves[0]["validations"]) == 2
+    assert load(whole).config.kind == kind
+
+
+def test_a_task_must_suit_the_model(tokenizer: Tokenizer) -> None:
+    decoder = Decoder(_config("decoder", tokenizer))
+    encoder = Encoder(_config("encoder", tokenizer))
+    both = EncoderDecoder(_config("encoder-decoder", tokenizer))
+    for task, model in (
+        ("masking", decoder), ("denoising", decoder), ("reading", encoder),
+        ("denoising", encoder), ("masking", both),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=f"{task} is no task"):
+            form_of(task, model, tokenizer)
+
+
+def test_nothing_to_predict_and_no_mask_are_said(tokenizer: Tokenizer) -> None:
+    plain = Tokenizer.train(_TEXTS, 300, SPECIAL_TOKENS, pad_token=PAD, eos_token=END)
+    for form in (MaskingForm(tokenizer), ReadingPairForm(tokenizer, 4)):
+        with pytest.raises(TrainingError, match="nothing to predict"):
+            form.batch([])
+    exercises = reading_set(1, "en", 1)
+    for form in (MaskingForm(plain), DenoisingForm(plain, 4)):
+        with pytest.raises(TrainingError, match="lacks"):
+            form.sequences(exercises, Dice(1))
+
+
+@pytest.mark.parametrize("name", ["bert-base", "bart-base"])
+def test_the_recipes_take_steps(name) -> None:
+    recipe = RECIPES[name].with_steps(2000)
+    tokenizer = running.make_tokenizer(recipe)
+    model = running.MODELS[recipe.kind](recipe.config(tokenizer), 0)
+    assert 2e6 < model.n_parameters < 8e6
+    assert [recipe.task_at(0), recipe.task_at(1999)] in (
+        ["masking", "masking"], ["denoising", "reading"],
+    )  # fmt: skip
+    for step in (0, 1999):
+        batches = ExerciseBatches(
+            lambda _, at=step: form_of(recipe.task_at(at), model, tokenizer),
+            lambda _, at=step: recipe.mix_at(at),
+            seed=0, tokens_per_batch=600, max_length=recipe.max_length, pool_size=6,
+        )  # fmt: skip
+        loss = running.loss_of(model, next(iter(batches)), 0.3)
+        assert 4 < loss.item() < 9  # a model that knows nothing: ln 1,025 = 6.9
