@@ -75,7 +75,8 @@ def test_a_text_has_one_vector_whatever_its_neighbours(tiny: BiEncoder) -> None:
     texts = _sentences(40, 12, seed=4)
     together = tiny.encode(texts)
     alone = np.concatenate([tiny.encode([text]) for text in texts])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    # Few rows are multiplied another way, so the last digits differ.
+    np.testing.assert_allclose(together, alone, atol=5e-6)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-6)
     order = np.random.default_rng(0).permutation(len(texts))
     np.testing.assert_allclose(tiny.encode([texts[i] for i in order]), together[order], atol=1e-6)
