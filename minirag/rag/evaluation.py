@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from minirag.metrics import (
     recall_at_k,
     token_f1,
 )
-from minirag.rag.peers import peer_rankings
+from minirag.rag.peers import Rankings, peer_rankings
 from minirag.rag.pipeline import Answer, Pipeline
 from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.flat import FlatIndex
@@ -213,9 +213,34 @@ def beir_retrieval(
         raise DataError("no query has a relevant document: there is nothing to evaluate.")
     texts = [f"{document.title} {document.text}".strip() for document in data.corpus]
     queries = [data.queries[query] for query in scored]
-    results: dict[str, Scores] = {}
+    near: list[tuple[Floats, Ids]] = []
+    worded: list[tuple[Floats, Ids]] = []
 
-    def measure(name: str, rank: Callable[[], Iterable[tuple[Floats, Ids]]]) -> None:
+    def dense() -> list[tuple[Floats, Ids]]:
+        if not near:
+            index = FlatIndex(encoder.dim, "cosine")
+            index.add(encoder.encode(texts, progress=progress))
+            vectors = encoder.encode(queries, progress=progress)
+            near.extend(zip(*index.search(vectors, _RANKED_BEIR), strict=True))
+        return near
+
+    def lexical() -> list[tuple[Floats, Ids]]:
+        if not worded:
+            index = BM25()
+            index.add(texts)
+            worded.extend(index.search(query, _RANKED_BEIR) for query in queries)
+        return worded
+
+    def hybrid() -> list[tuple[Floats, Ids]]:
+        both = zip(dense(), lexical(), strict=True)
+        return [reciprocal_rank_fusion([a[1], b[1]], _RANKED_BEIR) for a, b in both]
+
+    known: dict[str, Rankings] = {"dense": dense, "lexical": lexical, "hybrid": hybrid}
+    ways = {kind: known[kind] for kind in kinds}
+    if peers:
+        ways |= peer_rankings(encoder, texts, queries, _RANKED_BEIR)
+    results = {}
+    for name, rank in ways.items():
         began = time.perf_counter()
         rankings = [
             {data.corpus[int(i)].id: float(score) for i, score in zip(ids, scores, strict=True)}
@@ -224,33 +249,6 @@ def beir_retrieval(
         columns = _beir_columns(rankings, [data.qrels[query] for query in scored])
         seconds = time.perf_counter() - began
         results[name] = Scores(len(scored), _intervals(columns, seed), seconds)
-
-    near: list[tuple[Floats, Ids]] = []
-    worded: list[tuple[Floats, Ids]] = []
-    if "dense" in kinds or "hybrid" in kinds:
-        index = FlatIndex(encoder.dim, "cosine")
-        index.add(encoder.encode(texts, progress=progress))
-        vectors = encoder.encode(queries, progress=progress)
-        near = list(zip(*index.search(vectors, _RANKED_BEIR), strict=True))
-    if "lexical" in kinds or "hybrid" in kinds:
-        by_word = BM25()
-        by_word.add(texts)
-        worded = [by_word.search(query, _RANKED_BEIR) for query in queries]
-    if "dense" in kinds:
-        measure("dense", lambda: near)
-    if "lexical" in kinds:
-        measure("lexical", lambda: worded)
-    if "hybrid" in kinds:
-        measure(
-            "hybrid",
-            lambda: (
-                reciprocal_rank_fusion([a[1], b[1]], _RANKED_BEIR)
-                for a, b in zip(near, worded, strict=True)
-            ),
-        )
-    if peers:
-        for name, rank in peer_rankings(encoder, texts, queries, _RANKED_BEIR).items():
-            measure(name, rank)
     return results
 
 

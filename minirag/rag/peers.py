@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from minirag.retrieval.retriever import TextEncoder
 from minirag.retrieval.vectors import Floats
 from minirag.transformer.hub import locate
 
-Rankings = Callable[[], Iterator[tuple[Floats, Ids]]]
+# Ranks for each query: scores (k,) and row numbers (k,), best first.
+Rankings = Callable[[], Iterable[tuple[Floats, Ids]]]
 
 
 def peer_rankings(
     encoder: TextEncoder, texts: Sequence[str], queries: Sequence[str], k: int
 ) -> dict[str, Rankings]:
-    """Functions that rank the texts for each query: scores (k,) and row numbers (k,), best first.
+    """What ranks the texts for each query, by the library's name.
 
     Raises
     ------
