@@ -56,11 +56,11 @@ class Recipe:
     d_ff: int = 768
     max_length: int = 1024
     # the run
-    steps: int = 7000
+    steps: int = 8500
     tokens_per_batch: int = 4096
     optimization: Optimization = field(default_factory=Optimization)
     warmup_steps: int = 100
-    decay_share: float = 0.25  # the last share of the run, in which the rate falls to zero
+    decay_share: float = 0.4  # the last share of the run, in which the rate falls to zero
     rest_weight: float = 0.3  # of the loss on all that is not an answer
     stages: tuple[Stage, ...] = ()
 
@@ -164,7 +164,7 @@ GPT_BASE = Recipe(
         Stage(_EASY, 0.14, 300),
         Stage(_HARDER, 0.48, 1100),
         Stage(_FULL, 0.7, 2200),
-        Stage(_REFUSING, 0.85, 7000),
+        Stage(_REFUSING, 0.8, 6000),
     ),
 )
 
@@ -194,7 +194,7 @@ BART_BASE = Recipe(
         Stage(_EASY, 0.14, 700),
         Stage(_HARDER, 0.48, 1500),
         Stage(_FULL, 0.7, 2600),
-        Stage(_REFUSING, 0.85, 7000),
+        Stage(_REFUSING, 0.8, 6000),
     ),
 )
 
