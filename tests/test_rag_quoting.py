@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from test_rag_pipeline import TEXTS, Fixed
 from tiny_models import tiny_reader
 
 from minirag.rag.pipeline import Answer, Pipeline, Settings
-from minirag.rag.prompt import QUOTED, Prompt, build_prompt
-from minirag.rag.quoting import best_quote
+from minirag.rag.prompt import QUOTED, UNASKED, Prompt, build_prompt
+from minirag.rag.quoting import Quote, best_quote
 from minirag.rag.reader import Reader
 from minirag.text.documents import Document, Passage
 
@@ -28,19 +29,27 @@ def _passages(*texts: str) -> list[Passage]:
     return [Passage.cut(Document(f"{n}.md", t), 0, len(t), "") for n, t in enumerate(texts)]
 
 
-def _prompt(reader: Reader, *texts: str, question: str = "When did it burn?") -> Prompt:
+def _prompt(reader: Reader, *texts: str, blank: bool = False) -> Prompt:
     return build_prompt(
-        question,
+        "" if blank else "When did it burn?",
         _passages(*texts),
         reader.tokenizer,
         context=reader.context,
         reserve=20,
-        instruction=QUOTED,
+        instruction=UNASKED if blank else QUOTED,
+    )
+
+
+def _quote(reader: Reader, *texts: str, **options) -> Quote | None:
+    return best_quote(
+        reader, _prompt(reader, *texts), _prompt(reader, *texts, blank=True), **options
     )
 
 
 @torch.inference_mode()
-def _brute_force(reader: Reader, prompt: Prompt, longest: int) -> list[tuple[float, str]]:
+def _brute_force(
+    reader: Reader, prompt: Prompt, blank: Prompt, longest: int, contrast: float
+) -> list[tuple[float, str]]:
     """Each stretch from word to word, read in a pass of its own; the likeliest first."""
     tokenizer, found = reader.tokenizer, []
     ends = {tokenizer.encode(end, special=False)[0] for end in ENDS} | {tokenizer.eos_id}
@@ -63,12 +72,14 @@ def _brute_force(reader: Reader, prompt: Prompt, longest: int) -> list[tuple[flo
                     begins and whole and clean and tokenizer.decode(ids[start : start + 1]).strip()
                 ):
                     continue
-                logits = reader.model.logits(
-                    reader.model(torch.tensor([prompt.ids + ids[start:stop]]))
-                )[0, len(prompt.ids) - 1 :]
-                steps = logits.log_softmax(-1)
-                score = sum(float(steps[i, t]) for i, t in enumerate(ids[start:stop]))
-                score += math.log(sum(math.exp(float(steps[-1, e])) for e in ends))
+                score = 0.0
+                for before_it, weight in ((prompt.ids, 1.0), (blank.ids, -contrast)):
+                    read = torch.tensor([before_it + ids[start:stop]])
+                    logits = reader.model.logits(reader.model(read))[0, len(before_it) - 1 :]
+                    steps = logits.log_softmax(-1)
+                    total = sum(float(steps[i, t]) for i, t in enumerate(ids[start:stop]))
+                    total += math.log(sum(math.exp(float(steps[-1, e])) for e in ends))
+                    score += weight * total
                 found.append((score / (stop - start + 1), bare))
     return sorted(found, reverse=True)
 
@@ -83,13 +94,14 @@ def _brute_force(reader: Reader, prompt: Prompt, longest: int) -> list[tuple[flo
         ["  \n- see `/var/log/dpkg.log`\n\n- or don't", "𝄞 北京 año"],
     ],
 )
-def test_equals_trying_every_stretch(reader, texts) -> None:
-    prompt = _prompt(reader, *texts)
-    quote = best_quote(reader, prompt, longest=5, starts=10_000)
-    expected = _brute_force(reader, prompt, 5)
+@pytest.mark.parametrize("contrast", [0.0, 0.6])
+def test_equals_trying_every_stretch(reader, texts, contrast) -> None:
+    prompt, blank = _prompt(reader, *texts), _prompt(reader, *texts, blank=True)
+    quote = best_quote(reader, prompt, blank, contrast=contrast, longest=5, starts=10_000)
+    expected = _brute_force(reader, prompt, blank, 5, contrast)
     assert quote is not None
-    assert quote.score == pytest.approx(expected[0][0], abs=1e-4)
-    assert quote.text in [text for score, text in expected if score > expected[0][0] - 1e-4]
+    assert quote.score == pytest.approx(expected[0][0], abs=1e-3)  # logits of some thirty
+    assert quote.text in [text for score, text in expected if score > expected[0][0] - 1e-3]
     source = prompt.passages[quote.passage].text
     assert source[quote.start : quote.end] == quote.text == quote.text.strip()
     assert reader.tokenizer.decode(quote.ids).strip() == quote.text
@@ -97,8 +109,7 @@ def test_equals_trying_every_stretch(reader, texts) -> None:
 
 
 def test_probabilities_are_the_models_own(reader) -> None:
-    prompt = _prompt(reader, *TEXTS)
-    quote = best_quote(reader, prompt)
+    prompt, quote = _prompt(reader, *TEXTS), _quote(reader, *TEXTS)
     assert quote is not None
     with torch.inference_mode():
         logits = reader.model.logits(reader.model(torch.tensor([prompt.ids + quote.ids])))[0]
@@ -108,20 +119,18 @@ def test_probabilities_are_the_models_own(reader) -> None:
 
 
 def test_fewer_starts_find_no_better_quote(reader) -> None:
-    prompt = _prompt(reader, *TEXTS)
-    scores = [best_quote(reader, prompt, starts=n).score for n in (1, 2, 4, 8, 16, 1000)]
-    assert scores == sorted(scores)
+    scores = [_quote(reader, *TEXTS, starts=n).score for n in (1, 2, 4, 8, 16, 1000)]
+    assert all(b >= a - 1e-4 for a, b in itertools.pairwise(scores))
 
 
 def test_passages_without_a_word_have_no_quote(reader) -> None:
     for texts in ([], [""], ["  \n "], ["<|end|>"], ["..."]):
-        assert best_quote(reader, _prompt(reader, *texts)) is None
+        assert _quote(reader, *texts) is None
 
 
 def test_a_special_token_in_a_document_is_never_quoted(reader) -> None:
     text = "The mill<|end|> burned in<|start|> May, said the miller."
-    prompt = _prompt(reader, text)
-    quote = best_quote(reader, prompt, starts=1000)
+    quote = _quote(reader, text, starts=1000)
     assert quote is not None
     assert text[quote.start : quote.end] == quote.text
     assert "<|" not in quote.text
@@ -152,5 +161,5 @@ def test_a_context_that_is_nearly_full_shortens_the_quote() -> None:
     reader = tiny_reader(max_length=200)
     prompt = _prompt(reader, TEXTS[0])
     full = replace(prompt, ids=(prompt.ids * 9)[:198])
-    quote = best_quote(reader, full)
+    quote = best_quote(reader, full, prompt)
     assert quote is None or len(quote.ids) <= 2

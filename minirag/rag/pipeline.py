@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from minirag.errors import UsageError
 from minirag.rag.citations import Citation, cite
-from minirag.rag.prompt import QUOTED, SENTENCE, Instruction, Prompt, build_prompt
+from minirag.rag.prompt import QUOTED, SENTENCE, UNASKED, Instruction, Prompt, build_prompt
 from minirag.rag.quoting import best_quote
 from minirag.rag.reader import Reader
 from minirag.retrieval.retriever import Hit, Retriever
@@ -176,7 +176,15 @@ class Pipeline:
     ) -> list[Citation]:
         """Answer with the likeliest words of the passages; the source is where they stand."""
         generation.stopped_by = "end"
-        quote = best_quote(self.reader, prompt)
+        blank = build_prompt(
+            "",
+            prompt.passages,
+            self.reader.tokenizer,
+            context=self.reader.context,
+            reserve=self.settings.sampling.max_new_tokens,
+            instruction=UNASKED,
+        )
+        quote = best_quote(self.reader, prompt, blank)
         if quote is None:  # passages without a word
             return []
         generation.ids, generation.probabilities = quote.ids, quote.probabilities

@@ -34,6 +34,7 @@ class Instruction:
 SENTENCE = Instruction()
 # For quotes. "The answer is:" is how SmolLM2 itself begins, given the chance.
 QUOTED = Instruction("Question:", "\nAnswer:", "The answer is:")
+UNASKED = Instruction(after="Answer:", lead="The answer is:")  # the same without a question
 MARKED = Instruction(
     "Answer from the passages above and put the number of each passage that you use after the "
     "statement it supports, like [1].",

@@ -1,14 +1,16 @@
-"""Answers in the documents' own words: the stretch of the passages that the model finds likeliest.
+"""Answers in the documents' own words: the stretch of the passages that answers best.
 
 A small model writes fluent sentences that no document holds. Asked to *choose*, it cannot: every
-stretch of the passages, up to a length, is a candidate, scored by the mean log-probability that the
-model gives its tokens and the end after them, where it would otherwise write freely. The answer
-stands in a document word for word, and its citation is exact by construction.
+stretch of the passages, up to a length, is a candidate, scored by the log-probability that the
+model gives its tokens and the end after them, where it would otherwise write freely. Some words are
+likely whatever is asked (the topic, the first sentence); so the log-probability without the
+question, weighted, is taken off. The answer stands in a document word for word, and its citation is
+exact by construction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +20,8 @@ from minirag.rag.prompt import Prompt
 from minirag.rag.reader import Reader
 from minirag.text.tokenizer import Tokenizer
 
-LONGEST = 12  # tokens of a quote, at most
+LONGEST = 10  # tokens of a quote, at most
+CONTRAST = 0.6  # share of the log-probability without the question that is taken off
 STARTS = 16  # places looked at: those whose first token is likeliest
 _ENDS = (".", ",", "\n", ".\n", "\n\n")  # what may follow a complete answer, besides an end token
 
@@ -34,7 +37,7 @@ class Quote:
     start: int  # characters of the passage's text: text == passage.text[start:end]
     end: int
     text: str
-    score: float  # mean log-probability of its tokens and of the end after them
+    score: float  # see best_quote; a mean over its tokens and the end after them
     ids: list[int]
     probabilities: list[float]  # the model's own, of each token
 
@@ -77,57 +80,92 @@ class _Text:
 
 @torch.inference_mode()
 def best_quote(
-    reader: Reader, prompt: Prompt, *, longest: int = LONGEST, starts: int = STARTS
+    reader: Reader,
+    prompt: Prompt,
+    blank: Prompt,
+    *,
+    contrast: float = CONTRAST,
+    longest: int = LONGEST,
+    starts: int = STARTS,
 ) -> Quote | None:
-    """The likeliest answer among the words of the passages given.
+    """The best answer among the words of the passages given.
 
     Parameters
     ----------
     prompt : Prompt
         Ends where the answer is to begin.
+    blank : Prompt
+        The same passages without the question.
+    contrast : float
+        How much of what is likely without the question is taken off; 0: nothing.
     longest : int
         Tokens of a quote, at most. Quotes begin and end with whole words.
     starts : int
-        Only the places with the likeliest first tokens are looked at in full.
+        Only so many places, those with the best first tokens, are looked at in full.
 
     Returns
     -------
     Quote, or None
         None if the passages hold no word at all.
     """
-    tokenizer, model = reader.tokenizer, reader.model
+    tokenizer = reader.tokenizer
     texts = [_Text.of(i, p.text, tokenizer) for i, p in enumerate(prompt.passages)]
     places = [(t, i) for t in texts for i in range(len(t.ids)) if t.begins_word(i)]
     if not places:
         return None
-    longest = min(longest, model.config.max_length - len(prompt.ids))
-    cache = model.new_cache(len(prompt.ids) + longest)
-    first = _log_probabilities(model.logits(model(torch.tensor([prompt.ids]), cache=cache)[:, -1:]))
-    first = first[0, 0]  # (V,)
+    longest = min(longest, reader.context - max(len(prompt.ids), len(blank.ids)))
+    asked, unasked = (_Continuation(reader, p.ids, longest) for p in (prompt, blank))
+    first = asked.first - contrast * unasked.first  # (V,)
     places.sort(key=lambda place: -float(first[place[0].ids[place[1]]]))
     places = places[:starts]  # equal ones: in the order of the text, as sorting is stable
-
     rows = [text.ids[start : start + longest] for text, start in places]
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])  # (R, L)
-    states = model(padded, cache=cache.repeated(len(rows)))
-    after = _log_probabilities(model.logits(states))  # (R, L, V): what follows each token
-    ends = sorted(_end_ids(tokenizer) | set(model.config.eos_ids))
-    end = after[:, :, ends].logsumexp(dim=-1)  # (R, L)
-
     best: Quote | None = None
-    for (text, start), row, following, stop in zip(places, rows, after, end, strict=True):
-        steps = [float(first[row[0]])]
-        steps += [float(following[n - 1, row[n]]) for n in range(1, len(row))]
+    for (text, start), row, with_it, without in zip(
+        places, rows, asked.steps(rows), unasked.steps(rows), strict=True
+    ):
         for n in range(1, len(row) + 1):
-            score = (sum(steps[:n]) + float(stop[n - 1])) / (n + 1)
+            score = (with_it.sum_to(n) - contrast * without.sum_to(n)) / (n + 1)
             if not text.ends_word(start + n - 1) or (best is not None and score <= best.score):
                 continue
             place = _place(text, start, start + n - 1, prompt.passages[text.passage].text)
             if place is not None:
                 words = prompt.passages[text.passage].text[slice(*place)]
-                probabilities = torch.tensor(steps[:n]).exp().tolist()
+                probabilities = torch.tensor(with_it.tokens[:n]).exp().tolist()
                 best = Quote(text.passage, *place, words, score, row[:n], probabilities)
     return best
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Log-probabilities along one stretch."""
+
+    tokens: list[float]  # of each token after those before it
+    ends: list[float]  # of an end after each token
+
+    def sum_to(self, n: int) -> float:
+        """Of the first ``n`` tokens and an end."""
+        return sum(self.tokens[:n]) + self.ends[n - 1]
+
+
+class _Continuation:
+    """A prompt, read once, from which many stretches are tried."""
+
+    def __init__(self, reader: Reader, ids: list[int], longest: int) -> None:
+        self.model, self.longest = reader.model, longest
+        self.ends = sorted(_end_ids(reader.tokenizer) | set(self.model.config.eos_ids))
+        self.cache = self.model.new_cache(len(ids) + longest)
+        states = self.model(torch.tensor([ids]), cache=self.cache)
+        self.first = _log_probabilities(self.model.logits(states[:, -1:]))[0, 0]  # (V,)
+
+    def steps(self, rows: Sequence[list[int]]) -> Iterator[_Steps]:
+        """Along each of the rows, all in one pass."""
+        padded = torch.tensor([row + [0] * (self.longest - len(row)) for row in rows])  # (R, L)
+        states = self.model(padded, cache=self.cache.repeated(len(rows)))
+        after = _log_probabilities(self.model.logits(states))  # (R, L, V): what follows each token
+        end = after[:, :, self.ends].logsumexp(dim=-1)  # (R, L)
+        for row, following, stop in zip(rows, after, end, strict=True):
+            later = [float(following[n - 1, row[n]]) for n in range(1, len(row))]
+            yield _Steps([float(self.first[row[0]]), *later], stop.tolist())
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

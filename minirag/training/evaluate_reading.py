@@ -139,10 +139,16 @@ def reading_tests(seed: int, n: int) -> list[ReadingTest]:
         for k in (1, 3):
             unanswerable = unanswerable_set(seed, language, n, k)
             tests.append(ReadingTest(f"{language}/unanswerable, {_passages(k)}", unanswerable))
+            seen = unanswerable_set(seed, language, n, k, held_out=False)
+            name = f"{language}/unanswerable, {_passages(k)}, phrasings of training"
+            tests.append(ReadingTest(name, seen))
         nonce = reading_set(seed, language, n, 1, nonce_share=1.0)
         tests.append(ReadingTest(f"{language}/made-up attributes, 1 passage", nonce))
         known = closed_book_set(language)
         tests.append(ReadingTest(f"{language}/well known, no passage", known))
+        seen = closed_book_set(language, held_out=False)
+        name = f"{language}/well known, no passage, phrasings of training"
+        tests.append(ReadingTest(name, seen))
         for domain in ("medicine", "law"):
             foreign = domain_reading_set(domain, seed, language, n)
             tests.append(ReadingTest(f"{language}/{domain}, 1 passage", foreign))
