@@ -185,12 +185,13 @@ def test_a_run_may_get_another_length_before_the_rate_falls(
 def test_stages_begin_by_share_or_at_the_latest() -> None:
     stages = GPT_BASE.stages
     short, long = GPT_BASE.with_steps(100), GPT_BASE.with_steps(100_000)
-    assert [s.begins(100) for s in stages] == [0, 16, 47, 79]
-    assert [s.begins(100_000) for s in stages] == [0, 300, 900, 1600]
-    assert short.mix_at(15) == stages[0].mix
-    assert short.mix_at(16) == stages[1].mix
-    assert long.mix_at(1599) == stages[2].mix
-    assert long.mix_at(99_999) == stages[3].mix
+    assert [s.begins(100) for s in stages] == [0, 14, 48, 70, 80]
+    assert [s.begins(100_000) for s in stages] == [0, 300, 1100, 2200, 6000]
+    assert short.mix_at(13) == stages[0].mix
+    assert short.mix_at(14) == stages[1].mix
+    assert long.mix_at(2199) == stages[2].mix
+    assert long.mix_at(99_999) == stages[4].mix
+    assert Stage(stages[0].mix, 0.5).begins(100_000) == 50_000  # no latest step is given
     with pytest.raises(UsageError, match="begin at the steps"):
         dataclasses.replace(GPT_BASE, stages=(stages[1],))
     with pytest.raises(UsageError, match="gpt-base"):
