@@ -367,7 +367,7 @@ def test_a_kill_over_an_existing_knowledge_base(call, kb, docs, models, nth) -> 
     assert json.loads(call("ask", "mill?", "--kb", kb, "--json")[1])["retrieved"] == before
     code, out, _ = call("index", docs, "--out", kb, "--json")
     assert (code, json.loads(out)["added"], json.loads(out)["unchanged"]) == (0, 1, 2)
-    assert len([p for p in kb.iterdir() if not p.name.startswith(".")]) == 5  # the halves are gone
+    assert len([p for p in kb.iterdir() if not p.name.startswith(".")]) == 6  # the halves are gone
 
 
 def test_a_kill_of_the_first_save_can_be_repeated(call, docs, models, tmp_path) -> None:
