@@ -27,7 +27,7 @@ document. The next question sees the change; nothing is trained again.
 examples:
   minirag kb info kb
   minirag kb plot kb --question "How do I freeze the first row?" --out kb.png
-  minirag kb add kb newpage.md     # or a folder; replaces those of the same name
+  minirag kb add kb newpage.md   # or a folder; replaces documents by name
   minirag kb remove kb newpage.md
 """
 
