@@ -24,8 +24,6 @@ LONGEST = 10  # tokens of a quote, at most
 CONTRAST = 0.6  # share of the log-probability without the question that is taken off
 STARTS = 16  # places looked at: those whose first token is likeliest
 _ENDS = (".", ",", "\n", ".\n", "\n\n")  # what may follow a complete answer, besides an end token
-
-
 _CLOSING = ".,;:!?"  # belongs to the sentence, not to the quote
 
 

@@ -236,6 +236,17 @@ def padded(length: int) -> int:
     return math.ceil(length / WIDTH_STEP) * WIDTH_STEP
 
 
+def pad_right(
+    rows: Sequence[Sequence[int] | NDArray[np.int64]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Rows of token ids side by side: ids (B, T), and keep (B, T), True at real tokens."""
+    ids = torch.full((len(rows), padded(max(map(len, rows)))), pad_id)
+    keep = torch.zeros_like(ids, dtype=torch.bool)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], keep[place, : len(row)] = torch.as_tensor(row), True
+    return ids, keep
+
+
 def cut_into_batches(
     sequences: Sequence[Any], length: Callable[[Any], int], tokens_per_batch: int
 ) -> list[list[Any]]:

@@ -19,6 +19,7 @@ from minirag.corpus.raft import domain_reading_set
 from minirag.metrics import Interval, exact_match, wilson_interval
 from minirag.text.reading_format import read_answer, reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
+from minirag.training.batches import pad_right
 from minirag.training.pairs import fused_memory
 from minirag.transformer.generation import Generation, Sampling, generate, generate_from
 from minirag.transformer.models import Decoder, EncoderDecoder, Model
@@ -80,10 +81,7 @@ def _write(model: Model, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Gen
         return generate(model, [prompt for (prompt,) in prompts], _ANSWERS)
     assert isinstance(model, EncoderDecoder)  # an encoder writes nothing
     parts = [part for parts in prompts for part in parts]
-    sources = torch.zeros(len(parts), max(map(len, parts)), dtype=torch.long)
-    keep = torch.zeros_like(sources, dtype=torch.bool)
-    for row, part in enumerate(parts):
-        sources[row, : len(part)], keep[row, : len(part)] = torch.tensor(part), True
+    sources, keep = pad_right(parts, model.config.pad_id or 0)
     sources, keep = sources.to(model.device), keep.to(model.device)
     memory, memory_keep = fused_memory(model, sources, keep, [len(p) for p in prompts])
     return generate_from(model, memory, memory_keep, _ANSWERS)

@@ -111,6 +111,12 @@ def begins_word(tokenizer: Tokenizer) -> NDArray[np.int8]:
     return kinds
 
 
+def number_words(kinds: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The number 0, 1, ... of the word that each token is of (T,); a special token is its own."""
+    after_special = np.concatenate(([True], kinds[:-1] == -1))
+    return np.cumsum((kinds != 0) | after_special) - 1
+
+
 def mask_words(
     ids: NDArray[np.int64], begins: NDArray[np.int8], tokenizer: Tokenizer, dice: Dice
 ) -> MaskedText:
@@ -119,7 +125,7 @@ def mask_words(
     if mask is None:
         raise TrainingError(f"the tokenizer lacks {MASK}: it can't hide words.")
     kinds = begins[ids]  # (T,)
-    word = np.cumsum((kinds != 0) | (np.concatenate(([1], kinds[:-1])) == -1))  # (T,) its number
+    word = number_words(kinds)  # (T,)
     words = np.unique(word[kinds != -1])
     read, targets = ids.copy(), np.full(len(ids), NO_TARGET, np.int64)
     ordinary = np.flatnonzero(begins != -1)

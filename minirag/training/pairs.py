@@ -30,8 +30,8 @@ from minirag.text.reading_format import (
     reading_sources,
 )
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import NO_TARGET, padded
-from minirag.training.masking import begins_word
+from minirag.training.batches import NO_TARGET, pad_right, padded
+from minirag.training.masking import begins_word, number_words
 from minirag.transformer.models import EncoderDecoder
 
 HIDDEN = 0.3  # share of a text's words that denoising hides
@@ -84,12 +84,7 @@ class _PairForm:
         if not sequences:
             raise TrainingError("a batch needs exercises: nothing to predict.")
         pad = self.tokenizer.pad_id or 0
-        sources = [torch.from_numpy(part) for pair in sequences for part in pair.sources]
-        width = padded(max(map(len, sources)))
-        read = torch.full((len(sources), width), pad)
-        keep = torch.zeros((len(sources), width), dtype=torch.bool)
-        for row, part in enumerate(sources):
-            read[row, : len(part)], keep[row, : len(part)] = part, True
+        read, keep = pad_right([part for pair in sequences for part in pair.sources], pad)
         T = padded(max(len(pair.target) for pair in sequences))
         ids = torch.full((len(sequences), T), pad)
         targets = torch.full((len(sequences), T), NO_TARGET)
@@ -141,7 +136,7 @@ def hide_spans(
     if mask is None:
         raise TrainingError(f"the tokenizer lacks {MASK}: it can't hide words.")
     kinds = begins[ids]
-    word = np.cumsum((kinds != 0) | (np.concatenate(([1], kinds[:-1])) == -1)) - 1  # (T,)
+    word = number_words(kinds)  # (T,)
     special = np.zeros(int(word[-1]) + 1, np.bool_)
     special[word[kinds == -1]] = True
     hidden = np.zeros(len(special), np.bool_)
