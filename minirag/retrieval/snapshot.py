@@ -21,8 +21,8 @@ from minirag.retrieval.retriever import Hit, TextEncoder, Vectors, encode_checke
 from minirag.text.chunking import passage_text_for_encoder
 from minirag.text.documents import Document, Passage
 
-# Measured on one core, 384 numbers a vector: an exact search of 50,000 passages takes 7.6 ms, one in
-# lists .4 ms, and encoding the question 12 ms. Fewer are searched exactly: that costs next to
+# Measured on one core, 384 numbers a vector: an exact search of 50,000 passages takes 7.6 ms, one
+# in lists .4 ms, and encoding the question 12 ms. Fewer are searched exactly: that costs next to
 # nothing and misses nothing. Below half as many the lists are given up again.
 LISTS_FROM = 50_000
 
