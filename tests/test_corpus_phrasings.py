@@ -8,6 +8,7 @@ import pytest
 
 from minirag.corpus import exercises, law, medicine
 from minirag.corpus.dice import Dice
+from minirag.corpus.everyday import SORTS
 from minirag.corpus.general import GENERAL, KINDS
 from minirag.corpus.phrasings import DIRECTORY, load, load_plain
 from minirag.corpus.world import DOMAINS
@@ -95,6 +96,37 @@ def test_the_general_world_is_large_enough():
                 assert len(attribute.questions) >= 4, key
 
 
+def test_everyday_attributes_are_many_and_the_same_in_both_languages():
+    english, spanish = raw("everyday", "en"), raw("everyday", "es")
+    assert len(english["attributes"]) >= 150
+    assert set(english["sorts"]) == set(SORTS)
+    for sort in SORTS:
+        of_sort = [e for e in english["attributes"].values() if e["of"] == sort]
+        assert len(of_sort) >= 15, sort
+    for key, entry in english["attributes"].items():
+        other = spanish["attributes"][key]
+        for field in ("of", "shape"):
+            assert entry.get(field) == other.get(field), key
+        assert len(entry.get("values", ())) == len(other.get("values", ())), key
+        assert ("shape" in entry) != ("values" in entry), key
+        assert len(entry["statements"]) >= 6, key
+        assert len(entry["questions"]) >= 5, key
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_everyday_statements_hold_name_and_value(language):
+    for key, entry in raw("everyday", language)["attributes"].items():
+        for text in (*entry["statements"], *entry["questions"]):
+            assert re.search(r"\{[^{}]*\bname\}", text), (key, text)
+        for text in entry["statements"]:
+            assert text.count("value}") == 1, (key, text)
+            assert text.endswith("."), (key, text)
+            begins = re.match(r"\{[^{}]*value\}", text)
+            assert not begins or entry["shape"] in ("person", "place", "brand"), (key, text)
+        for text in entry["questions"]:
+            assert "value}" not in text, (key, text)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_no_sentence_is_there_twice(name, language):
@@ -144,7 +176,7 @@ def test_every_phrasing_holds_the_answer_word_for_word_and_reads_well(domain, la
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_held_out_phrasings_are_never_drawn_for_training(language):
     dice = Dice(5)
-    for domain in (*DOMAINS, "nonce"):
+    for domain in (*DOMAINS, "nonce", "everyday"):
         for attribute in load(domain, language).attributes.values():
             drawn = {id(attribute.statement(dice)) for _ in range(60)}
             asked = {id(attribute.question(dice)) for _ in range(60)}
@@ -163,7 +195,7 @@ def as_pattern(template):
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_no_held_out_wording_in_the_training_stream(language):
     """An independent look at the text itself, attribute by attribute."""
-    mix = exercises.ExerciseMix(english=float(language == "en"), nonce=0.0)
+    mix = exercises.ExerciseMix(english=float(language == "en"), nonce=0.0, everyday=0.0)
     attributes = load("general", language).attributes
     held_out = {key: as_pattern(a.questions[-1]) for key, a in attributes.items()}
     seen = 0
@@ -185,7 +217,7 @@ def general_words():
         texts = (*exercise.passages, *(q.text for q in exercise.questions))
         for text in texts:
             found[exercise.language] |= words(text)
-    for name in ("general", "nonce"):  # and what that stretch may have missed
+    for name in ("general", "nonce", "everyday"):  # and what that stretch may have missed
         for language, known in found.items():
             for text in strings(raw(name, language)):
                 known |= words(text)

@@ -21,8 +21,8 @@ from minirag.errors import DiskError, UsageError
 
 SMALL = Sizes(stable=30, unseen=20, updated=30, new=20, unanswerable=20)
 EXPORT_SHA256 = {
-    "medicine": "005e7abe26fd2840f6143044f16175ea69f2d470999768bf177d129d5ea866fd",
-    "law": "9e5d087ad0a85eee2e759e697b432c13124b9e4a40b535c5a0b4ce644054ae87",
+    "medicine": "2d448d9aa86bdf57bd50e201db5dbc8f549dbb0b4eb3532440afd53fc8143df6",
+    "law": "055d7e99c7d4574ba0e521050c342f8d0bb54aa20071f9576949cf6b612135a4",
 }
 
 

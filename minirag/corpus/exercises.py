@@ -11,16 +11,22 @@ import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from minirag.corpus import general, nonce, passages
+from minirag.corpus import general, passages
 from minirag.corpus.dice import Dice
+from minirag.corpus.everyday import everyday_topic
 from minirag.corpus.facts import Domain, Entity
 from minirag.corpus.general import GENERAL, KINDS
 from minirag.corpus.grammar import check_language
+from minirag.corpus.invented import exercise_about
+from minirag.corpus.nonce import nonce_topic
 from minirag.corpus.phrasings import Phrasings, load
 from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 from minirag.errors import UsageError
 
 KINDS_OF_TEXT = tuple(KINDS)
+
+
+_SHARES = ("text", "closed_book", "nonce", "everyday")
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class ExerciseMix:
     english: float = 0.5  # share of exercises in English, the others in Spanish
     text: float = 0.08  # share of plain text, without questions
     closed_book: float = 0.06  # share of questions about well-known entities, without passages
-    nonce: float = 0.4  # share of the reading exercises that are about made-up attributes
+    nonce: float = 0.25  # share of the reading exercises that are about made-up attributes
+    everyday: float = 0.25  # share of them that are about attributes from all walks of life
     passages: tuple[float, ...] = (0.35, 0.25, 0.2, 0.2)  # weights of 1, 2, 3, ... passages
     facts: tuple[int, int] = (2, 5)  # how many facts a passage states
     questions: tuple[int, int] = (3, 6)  # how many questions follow
@@ -39,13 +46,12 @@ class ExerciseMix:
     held_out: bool = False  # use only the held-out phrasings and wordings: for tests
 
     def __post_init__(self) -> None:
-        for name in ("english", "text", "closed_book", "nonce", "unanswerable", "well_known"):
+        for name in (*_SHARES, "english", "unanswerable", "well_known"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
-        if self.text + self.closed_book > 1:
-            raise UsageError(
-                "text and closed_book are shares of the same stream: at most 1 together."
-            )
+        for one, other in (_SHARES[:2], _SHARES[2:]):
+            if getattr(self, one) + getattr(self, other) > 1:
+                raise UsageError(f"{one} and {other} are shares of one stream: at most 1 together.")
         for name in ("facts", "questions"):
             low, high = getattr(self, name)
             if not 1 <= low <= high:
@@ -54,7 +60,9 @@ class ExerciseMix:
             raise UsageError(f"passages is {self.passages}: give weights of 1, 2, 3, ... passages.")
 
 
-EASY = ExerciseMix(nonce=0.0, passages=(1.0,), facts=(2, 3))  # where a curriculum begins
+EASY = ExerciseMix(
+    nonce=0.0, everyday=0.0, passages=(1.0,), facts=(2, 3)
+)  # where a curriculum begins
 
 
 def stream(seed: int, mix: ExerciseMix | None = None) -> Iterator[ReadingExercise]:
@@ -66,7 +74,7 @@ def stream(seed: int, mix: ExerciseMix | None = None) -> Iterator[ReadingExercis
 
 
 def draw_exercise(dice: Dice, mix: ExerciseMix) -> ReadingExercise:
-    """Draw one exercise: plain text, closed book, nonce or general reading."""
+    """Draw one exercise: plain text, closed book, or reading (nonce, everyday or general)."""
     language = "en" if dice.chance(mix.english) else "es"
     kind = dice.unit()
     if kind < mix.text:
@@ -74,10 +82,12 @@ def draw_exercise(dice: Dice, mix: ExerciseMix) -> ReadingExercise:
     if kind < mix.text + mix.closed_book:
         return closed_book(dice, language, dice.between(*mix.questions), held_out=mix.held_out)
     n_passages = 1 + dice.weighted(mix.passages)
-    if dice.chance(mix.nonce):
-        return nonce.draw_nonce(
+    about = dice.unit()
+    if about < mix.nonce + mix.everyday:
+        draw_topic = nonce_topic if about < mix.nonce else everyday_topic
+        return exercise_about(
             dice,
-            language,
+            draw_topic(dice, language, mix.facts[1] + 1),
             n_passages=n_passages,
             facts=mix.facts,
             n_questions=dice.between(*mix.questions),
@@ -245,7 +255,8 @@ def reading_set(
     n: int,
     n_passages: int = 1,
     *,
-    nonce_share: float = 0.0,
+    nonce: float = 0.0,
+    everyday: float = 0.0,
     held_out: bool = True,
 ) -> list[ReadingExercise]:
     """``n`` exercises of one answerable question each, in a world that no training stream shares.
@@ -256,12 +267,12 @@ def reading_set(
         Any; its draws have nothing in common with ``stream(seed)``.
     n_passages : int
         How many passages stand before the question; the golden one is at a random place.
-    nonce_share : float
-        Share of exercises about made-up attributes.
+    nonce, everyday : float
+        Shares of exercises about made-up attributes and about those of all walks of life.
     held_out : bool
         Use only phrasings and wordings that training never sees.
     """
-    return _evaluation(seed, language, n, n_passages, nonce_share, held_out, unanswerable=0.0)
+    return _evaluation(seed, language, n, n_passages, nonce, everyday, held_out, unanswerable=0.0)
 
 
 def unanswerable_set(
@@ -270,11 +281,12 @@ def unanswerable_set(
     n: int,
     n_passages: int = 1,
     *,
-    nonce_share: float = 0.0,
+    nonce: float = 0.0,
+    everyday: float = 0.0,
     held_out: bool = True,
 ) -> list[ReadingExercise]:
     """The same with questions that the passages do not answer."""
-    return _evaluation(seed, language, n, n_passages, nonce_share, held_out, unanswerable=1.0)
+    return _evaluation(seed, language, n, n_passages, nonce, everyday, held_out, unanswerable=1.0)
 
 
 def _evaluation(
@@ -282,7 +294,8 @@ def _evaluation(
     language: str,
     n: int,
     n_passages: int,
-    nonce_share: float,
+    nonce: float,
+    everyday: float,
     held_out: bool,
     unanswerable: float,
 ) -> list[ReadingExercise]:
@@ -293,7 +306,8 @@ def _evaluation(
         english=float(language == "en"),
         text=0.0,
         closed_book=0.0,
-        nonce=nonce_share,
+        nonce=nonce,
+        everyday=everyday,
         passages=(0.0,) * (n_passages - 1) + (1.0,),
         questions=(1, 1),
         unanswerable=unanswerable,

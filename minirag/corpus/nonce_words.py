@@ -27,21 +27,21 @@ class NonceWords:
         self._preps = [Phrase(prep) for prep in raw["preps"]]
         self._units: list[str] = raw["units"]
         self._often: list[str] = raw["often"]
-        self._people = [self._parse(entry) for entry in raw["people"]]
-        self._nouns = [self._parse(entry) for entry in raw["nouns"]]
-        self._heads = [self._parse(entry) for entry in raw["heads"]]
-        self._kinds = [self._parse(entry) for entry in raw["sorts"]]
-        self._things = [self._parse(entry) for entry in raw["things"]]
+        self._people = [self.parse(entry) for entry in raw["people"]]
+        self._nouns = [self.parse(entry) for entry in raw["nouns"]]
+        self._heads = [self.parse(entry) for entry in raw["heads"]]
+        self._kinds = [self.parse(entry) for entry in raw["sorts"]]
+        self._things = [self.parse(entry) for entry in raw["things"]]
         self._adjectives: list[str] = raw["adjectives"]
         self._shades: list[str] = raw["shades"]
 
-    def _parse(self, entry: str) -> Phrase:
+    def parse(self, entry: str) -> Phrase:
         """Read a list's entry; Spanish ones carry their article."""
         if self.language == "en":
             return Phrase(entry)
         article, _, text = entry.partition(" ")
-        if article == "los":
-            return Phrase(entry, "m")  # groups of people keep it
+        if article in ("los", "las"):  # groups of people keep it
+            return Phrase(entry, "f" if article == "las" else "m")
         return Phrase(text, "f" if article == "la" else "m")
 
     def _described(self, noun: Phrase, adjective: str) -> Phrase:

@@ -29,7 +29,8 @@ class ReadingExercise:
     passages: tuple[str, ...]
     questions: tuple[Question, ...]
     language: str  # "en" or "es"
-    kind: str  # "reading", "nonce", "closed_book" (no passages) or "text" (no questions)
+    # "reading", "nonce", "everyday", "closed_book" (no passages) or "text" (no questions)
+    kind: str
 
 
 def choose_questions(

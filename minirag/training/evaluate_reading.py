@@ -140,8 +140,10 @@ def reading_tests(seed: int, n: int) -> list[ReadingTest]:
             seen = unanswerable_set(seed, language, n, k, held_out=False)
             name = f"{language}/unanswerable, {_passages(k)}, phrasings of training"
             tests.append(ReadingTest(name, seen))
-        nonce = reading_set(seed, language, n, 1, nonce_share=1.0)
+        nonce = reading_set(seed, language, n, 1, nonce=1.0)
         tests.append(ReadingTest(f"{language}/made-up attributes, 1 passage", nonce))
+        everyday = reading_set(seed, language, n, 1, everyday=1.0)
+        tests.append(ReadingTest(f"{language}/everyday attributes, 1 passage", everyday))
         known = closed_book_set(language)
         tests.append(ReadingTest(f"{language}/well known, no passage", known))
         seen = closed_book_set(language, held_out=False)

@@ -10,12 +10,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from minirag.errors import TrainingError
+from minirag.training.muon import Muon
 
 B = TypeVar("B")  # whatever a batch is to its loss
 M = TypeVar("M", bound=nn.Module)
@@ -23,9 +24,10 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Optimization:
-    """How AdamW moves the weights."""
+    """How the weights are moved."""
 
     rate: float = 2e-3  # the peak; a schedule scales it
+    matrices: Literal["adamw", "muon"] = "adamw"  # what moves the blocks' matrices; AdamW the rest
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices; norms, biases and other vectors have none
     max_norm: float = 1.0  # a longer gradient is shortened to this length
@@ -42,21 +44,28 @@ class Step:
 
 
 def make_optimizer(model: nn.Module, how: Optimization) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over the weights that are not frozen.
+    """AdamW (Loshchilov and Hutter 2019), or Muon, over the weights that are not frozen.
 
     Weight decay pulls matrices towards zero. A norm's scale or a bias has no reason to be small, so
-    vectors are left out of it.
+    vectors are left out of it. An embedding is a table, not a map, so Muon leaves it to AdamW.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise TrainingError("every weight of the model is frozen: there is nothing to train.")
-    groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": how.weight_decay},
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+
+    def is_map(p: nn.Parameter) -> bool:
+        return how.matrices == "muon" and p.dim() == 2 and id(p) not in tables
+
+    decay = how.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if is_map(p)], "weight_decay": decay, "orthogonal": True},
+        {"params": [p for p in trainable if p.dim() >= 2 and not is_map(p)], "weight_decay": decay},
         {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=how.rate, betas=how.betas, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    kind = Muon if how.matrices == "muon" else torch.optim.AdamW
+    optimizer = kind(groups, lr=how.rate, betas=how.betas, fused=True)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
     return optimizer
@@ -101,7 +110,8 @@ def training_steps(
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(trainable, max_norm)
         _refuse_nonsense(number, loss, norm)
-        optimizer.step()
+        with autocast():  # Muon's products, too
+            optimizer.step()
 
         yield Step(number, loss.item(), optimizer.param_groups[0]["lr"], norm.item())
         model.train()  # whoever looked at the model meanwhile may have left it in evaluation mode

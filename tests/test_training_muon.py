@@ -1,0 +1,128 @@
+"""Muon: orthogonal steps against singular values, against torch's own, and resumed."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from minirag.training.loop import Optimization, make_optimizer, training_steps
+from minirag.training.muon import orthogonalized
+from minirag.training.resume import load_run, save_run
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 24, 7), (1, 5, 40), (4, 1, 9)])
+def test_directions_stay_and_lengths_become_about_one(shape: tuple[int, int, int]) -> None:
+    g = torch.Generator().manual_seed(0)
+    matrices = torch.randn(shape, generator=g) * torch.tensor(1e-3)
+    result = orthogonalized(matrices)
+    assert result.shape == matrices.shape
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    lengths = u.mT @ result @ vt.mT  # diagonal, if the directions are kept
+    diagonal = lengths.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(lengths, torch.diag_embed(diagonal), atol=1e-3, rtol=0)
+    assert diagonal.min() > 0.3
+    assert diagonal.max() < 1.3
+
+
+def test_nothing_to_go_by_gives_no_step() -> None:
+    assert orthogonalized(torch.zeros(1, 4, 3)).abs().max() == 0
+
+
+class _Net(nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table = nn.Embedding(11, 6)
+        self.first = nn.Linear(6, 16)
+        self.norm = nn.LayerNorm(16)
+        self.second = nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.second(self.norm(self.first(self.table(x)).tanh()))
+        return scores
+
+
+def _loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(model(batch), batch)
+
+
+def _batches(n: int, seed: int = 3) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, 11, (32,), generator=g) for _ in range(n)]
+
+
+MUON = Optimization(rate=0.02, matrices="muon", weight_decay=0.3)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
+def test_the_same_steps_as_torchs_muon_and_adamw() -> None:
+    ours, theirs = _Net(0), _Net(0)
+    batches = _batches(5)
+    schedule = lambda step: 1 / (1 + step)  # noqa: E731
+    list(training_steps(ours, batches, _loss, make_optimizer(ours, MUON), schedule, max_norm=1e9))
+
+    maps = [theirs.first.weight, theirs.second.weight]
+    muon = torch.optim.Muon(
+        maps, lr=0.02, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    vectors = [theirs.first.bias, theirs.norm.weight, theirs.norm.bias]
+    groups = [{"params": [theirs.table.weight], "weight_decay": 0.3}, {"params": vectors}]
+    adamw = torch.optim.AdamW(groups, lr=0.02, betas=MUON.betas, weight_decay=0.0)
+    for step, batch in enumerate(batches):
+        for optimizer in (muon, adamw):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.02 * schedule(step)
+            optimizer.zero_grad()
+        _loss(theirs, batch).backward()
+        muon.step()
+        adamw.step()
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        # torch orthogonalizes in bfloat16
+        torch.testing.assert_close(p, q, rtol=0.02, atol=2e-3, msg=name)
+
+
+def test_tables_and_vectors_are_adamws() -> None:
+    model = _Net(0)
+    optimizer = make_optimizer(model, MUON)
+    groups = {True: [], False: []}
+    for group in optimizer.param_groups:
+        groups[group["orthogonal"]] += map(id, group["params"])
+    assert set(groups[True]) == {id(model.first.weight), id(model.second.weight)}
+    everything = [id(p) for p in model.parameters()]
+    assert sorted(groups[True] + groups[False]) == sorted(everything)
+
+
+def test_a_frozen_matrix_stays_and_has_no_state() -> None:
+    model = _Net(0)
+    model.first.weight.requires_grad_(False)
+    before = model.first.weight.clone()
+    optimizer = make_optimizer(model, MUON)
+    list(training_steps(model, _batches(3), _loss, optimizer, lambda _: 1.0))
+    assert torch.equal(before, model.first.weight)
+    assert model.first.weight not in optimizer.state
+
+
+def test_a_resumed_run_takes_the_same_steps(tmp_path) -> None:
+    whole = _Net(0)
+    optimizer = make_optimizer(whole, MUON)
+    list(training_steps(whole, _batches(4), _loss, optimizer, lambda _: 1.0))
+    half = copy.deepcopy(whole)
+    save_run(tmp_path, whole, optimizer, {"step": 4})
+    rest = _batches(4, seed=4)
+    list(training_steps(whole, rest, _loss, optimizer, lambda _: 1.0))
+
+    half = _Net(9)
+    again = make_optimizer(half, MUON)
+    assert load_run(tmp_path, half, again) == {"step": 4}
+    list(training_steps(half, rest, _loss, again, lambda _: 1.0))
+    for p, q in zip(whole.parameters(), half.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_it_lowers_the_loss() -> None:
+    model = _Net(0)
+    steps = list(
+        training_steps(model, _batches(60), _loss, make_optimizer(model, MUON), lambda _: 1.0)
+    )
+    assert steps[-1].loss < 0.5 * steps[0].loss
