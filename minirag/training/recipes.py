@@ -173,9 +173,9 @@ GPT_BASE = Recipe(
     name="gpt-base",
     stages=(
         Stage(_COPYING),
-        Stage(_EASY, 0.1, 300),
-        Stage(_HARDER, 0.25, 800),
-        Stage(_FULL, 0.5, 1500),
+        Stage(_EASY, 0.11, 300),
+        Stage(_HARDER, 0.28, 800),
+        Stage(_FULL, 0.52, 1500),
         Stage(_REFUSING, 0.75, 4500),
     ),
 )
