@@ -128,7 +128,7 @@ def test_a_finished_run_is_a_model_with_a_card(
     monkeypatch.setattr(reporting, "reading_tests", lambda *_: few)
     watching = dataclasses.replace(QUIET, report_questions=2)
     scores = pretrain(TINY, tmp_path, machine=CPU, watching=watching, command="minirag test")
-    assert len(scores) == len(few) == 36
+    assert len(scores) == len(few) == 38
     assert {s.n for s in scores} == {2}
     model = load(tmp_path)
     assert isinstance(model, Decoder)

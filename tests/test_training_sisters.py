@@ -26,10 +26,12 @@ from minirag.text.reading_format import (
     reading_sources,
 )
 from minirag.text.tokenizer import Tokenizer
+from minirag.training import report as reporting
 from minirag.training import run as running
 from minirag.training.batches import NO_TARGET, ExerciseBatches
+from minirag.training.card import card, card_agrees
 from minirag.training.evaluate_masking import fit_probe, labelled_texts, masked_accuracy
-from minirag.training.evaluate_reading import answer_exercises
+from minirag.training.evaluate_reading import answer_exercises, reading_tests
 from minirag.training.masking import CHOSEN, MaskingForm, begins_word, mask_words, masked_loss
 from minirag.training.pairs import (
     HIDDEN,
@@ -340,6 +342,41 @@ def test_a_run_is_bit_equal_after_a_kill(tmp_path, monkeypatch, tokenizer, kind,
     assert curves[0]["first_losses"] == curves[1]["first_losses"]
     assert len(curves[0]["validations"]) == 2
     assert load(whole).config.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "says"),
+    [
+        ("encoder", "masking", ["mean over the hidden tokens", "2 layers of width 32"]),
+        ("encoder-decoder", "reading", ["2 layers that read, 1 that write", "| refused |"]),
+    ],
+)
+def test_a_sisters_card_speaks_of_its_kind(
+    tmp_path, monkeypatch, tokenizer, kind, task, says
+) -> None:
+    monkeypatch.setattr(running, "train_tokenizer", lambda recipe: tokenizer)
+    tests = reading_tests(5, 2)[:1]
+    tests[0] = dataclasses.replace(tests[0], exercises=tests[0].exercises[:2])
+    monkeypatch.setattr(reporting, "reading_tests", lambda *_: tests)
+    monkeypatch.setattr(reporting, "probe_scores", lambda *_: [])
+    recipe = dataclasses.replace(
+        TINY,
+        kind=kind,
+        n_decoder_layers=int(kind == "encoder-decoder"),
+        steps=2,
+        stages=(Stage(ExerciseMix(), task=task),),
+    )
+    watching = dataclasses.replace(QUIET, report_questions=2)
+    pretrain(recipe, tmp_path, machine=CPU, watching=watching)
+    assert card_agrees(tmp_path)
+    text = card(tmp_path)
+    scores = json.loads((tmp_path / "scores.json").read_text("utf-8"))["scores"]
+    assert scores
+    for score in scores:
+        assert f"| {score['name']} | {score['n']} | **{score['right'][0]:.3f}**" in text
+    for phrase in says:
+        assert phrase in text
+    assert ("refused" in text.partition("## Scores")[2]) == (kind != "encoder")
 
 
 def test_a_task_must_suit_the_model(tokenizer: Tokenizer) -> None:
