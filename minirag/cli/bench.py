@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _DESCRIPTION = """\
@@ -17,6 +18,7 @@ is faster.
   encode    sentence vectors against sentence-transformers
   generate  writing on against transformers
   train     pretraining steps against transformers
+  passages  our readers against each other: time and score by number of passages
 
 For a machine without newer vector units, set ONEDNN_MAX_CPU_ISA=AVX2 and
 ATEN_CPU_CAPABILITY=avx2. The other libraries come with `pip install
@@ -39,6 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--avx2", action="store_true", help="search, index: no newer vector units than AVX2"
     )
+    parser.add_argument(
+        "--picture", metavar="FILE", type=Path, help="passages: draw the curves into this PNG file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -49,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}: 1 is the least.")
+    if args.picture is not None and args.what != "passages":
+        raise UsageError(f"--picture goes with `bench passages`, not with `bench {args.what}`.")
     results = _BENCHES[args.what](args)
     if args.json:
         print(json.dumps(results, indent=2))
@@ -106,10 +113,32 @@ def _indexes(args: argparse.Namespace) -> dict[str, Any]:
     return bench_index(sizes, threads=args.threads, avx2=args.avx2, show=show)
 
 
+def _passages(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from minirag.cli.bases import show_bars
+    from minirag.cli.bench_passages import HEADER, READERS, bench_passages, draw
+    from minirag.training.weights import locate_weights, shipped
+
+    torch.set_num_threads(args.threads)
+    there = {path.name for path in shipped()}
+    readers = [(name, locate_weights(name)) for name in READERS if name in there]
+    costs = bench_passages(readers, n=100, bar=show_bars(args))
+    if not args.json:
+        print(f"{args.threads} threads, 95 % Wilson intervals")
+        print(HEADER)
+        for cost in costs:
+            print(cost.line())
+    if args.picture is not None:
+        draw(costs, args.picture)
+    return {"threads": args.threads, "costs": [cost.as_json() for cost in costs]}
+
+
 _BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "search": _indexes,
     "index": _indexes,
     "encode": _models,
     "generate": _models,
     "train": _train,
+    "passages": _passages,
 }
