@@ -127,6 +127,20 @@ def test_everyday_statements_hold_name_and_value(language):
             assert "value}" not in text, (key, text)
 
 
+@pytest.mark.parametrize(
+    ("language", "slips"),
+    [
+        ("en", r"\b[Aa] (?!one)[aeioAEIO]\w+|\b[Aa]n (?![aeiouhAEIOUH])\w+| the the |  "),
+        ("es", r"\b(?:[dD]e|[aAdD]e?l|[aA]) el [a-z]|\b(el|la|los|las|un|de) \1\b|  "),
+    ],
+)
+def test_articles_and_contractions_in_a_long_stretch_of_text(language, slips):
+    mix = exercises.ExerciseMix(english=float(language == "en"), nonce=0.4, everyday=0.4)
+    for exercise in itertools.islice(exercises.stream(3, mix), 1500):
+        for text in (*exercise.passages, *(q.text for q in exercise.questions)):
+            assert not re.search(slips, text), text
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_no_sentence_is_there_twice(name, language):

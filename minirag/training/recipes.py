@@ -190,6 +190,7 @@ BERT_BASE = Recipe(
     kind="encoder",
     n_layers=6,
     max_length=512,
+    steps=4000,
     optimization=dataclasses.replace(_MUON, rate=1.5e-3),
     stages=(Stage(_TEXTS, task="masking"),),
 )
