@@ -1,0 +1,47 @@
+"""The five arms: which reader answers, and what it is given to read.
+
+====================  =============================================  ==============================
+arm                   reader                                         is given
+====================  =============================================  ==============================
+base                  as pretrained                                  the question alone
+fine-tuned            fine-tuned on the domain's facts, closed book  the question alone
+RAG                   as pretrained                                  question and found passages
+fine-tuned + RAG      fine-tuned on the domain's facts, closed book  question and found passages
+RAFT + RAG            fine-tuned to read passages of the domain      question and found passages
+====================  =============================================  ==============================
+
+RAFT is retrieval-augmented fine-tuning (Zhang et al. 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ReaderName = Literal["base", "closed-book", "raft"]
+Evidence = Literal["none", "retrieved", "golden", "random"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to answer."""
+
+    name: str
+    reader: ReaderName
+    evidence: Evidence
+
+
+ARMS = (
+    Arm("base", "base", "none"),
+    Arm("fine-tuned", "closed-book", "none"),
+    Arm("RAG", "base", "retrieved"),
+    Arm("fine-tuned + RAG", "closed-book", "retrieved"),
+    Arm("RAFT + RAG", "raft", "retrieved"),
+)
+
+# What bounds the arms: the right passage is always among those given, or it is never.
+DIAGNOSTICS = (
+    Arm("RAG, right passage given", "base", "golden"),
+    Arm("RAFT, right passage given", "raft", "golden"),
+    Arm("RAFT, random passages", "raft", "random"),
+)

@@ -1,0 +1,185 @@
+"""The five arms on the six slices: what each is given, what counts, how it is summed up."""
+
+import statistics
+
+import pytest
+from fake_encoder import HashEncoder
+
+from minirag.combination import compare
+from minirag.combination.arms import ARMS, DIAGNOSTICS, Arm
+from minirag.combination.compare import ArmResult, Outcome, Readers, run_arms, summarize
+from minirag.combination.evidence import evidence_for, found_documents
+from minirag.corpus.slices import SLICES, general_documents, slice_questions
+from minirag.corpus.world import Sizes, draw_world
+from minirag.errors import UsageError
+from minirag.metrics import clustered_bootstrap, token_f1
+from minirag.retrieval.knowledge_base import KnowledgeBase
+from minirag.text.documents import Document
+from minirag.training.evaluate_reading import Answered
+
+SIZES = Sizes(stable=8, unseen=8, updated=8, new=8, unanswerable=8)
+
+
+@pytest.fixture(scope="module", params=["en", "es"])
+def lab(request):
+    world = draw_world("medicine", 5, SIZES)
+    documents = [*world.documents(request.param), *general_documents(request.param)]
+    base = KnowledgeBase(HashEncoder())
+    base.add([Document(d.id, d.text, d.title) for d in documents])
+    questions = slice_questions(world, request.param, 6)
+    return questions, base.lexical(), {d.id: d.text for d in documents}
+
+
+class Words:
+    """A tokenizer as far as lengths go: words."""
+
+    def encode_batch(self, texts, special):
+        return [text.split() for text in texts]
+
+
+def reads_what_is_there(model, tokenizer, exercises):
+    """The perfect reader: the answer if a passage holds it, else a refusal; wrong from memory."""
+    out = []
+    for exercise in exercises:
+        gold = exercise.questions[0].answer
+        there = gold is not None and any(gold in passage for passage in exercise.passages)
+        answer = gold if there else None if exercise.passages else "from memory"
+        out.append(Answered(exercise, answer))
+    return out
+
+
+@pytest.fixture
+def perfect(monkeypatch):
+    monkeypatch.setattr(compare, "answer_exercises", reads_what_is_there)
+    return Readers(Words(), dict.fromkeys(("base", "closed-book", "raft")))
+
+
+def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
+    arms = (*ARMS, *DIAGNOSTICS)
+    assert len({arm.name for arm in arms}) == len({(a.reader, a.evidence) for a in arms}) == 8
+    assert [arm.evidence for arm in ARMS] == ["none", "none", *["retrieved"] * 3]
+
+
+def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
+    questions, retriever, texts = lab
+    results = run_arms((*ARMS, *DIAGNOSTICS), perfect, questions, retriever, texts, seed=3)
+    by_name = {result.arm.name: result for result in results}
+    for result in results:
+        assert {o.slice for o in result.outcomes} == set(SLICES)
+        assert len(result.outcomes) == 36
+        assert result.seconds >= 0
+    assert all(len(o.given) == 0 for o in by_name["base"].outcomes)
+    assert not any(o.right for o in by_name["fine-tuned"].outcomes)
+    golden = by_name["RAFT, right passage given"]
+    assert all(o.right for o in golden.outcomes)
+    assert all(o.golden_given for o in golden.outcomes if o.expected is not None)
+    assert all(len(o.given) <= 3 for o in golden.outcomes)  # BM25 may find fewer
+    assert statistics.fmean(len(o.given) for o in golden.outcomes) > 2.5
+    assert {o.given.index(_document(o, questions)) for o in golden.of("stable")} > {0}
+    chance = by_name["RAFT, random passages"]
+    assert not any(o.golden_given for o in chance.outcomes)
+    assert all(o.answer is None for o in chance.outcomes if not o.right)
+    found = by_name["RAG"]
+    for o in found.outcomes:
+        if o.golden_given:
+            assert o.right
+    share = statistics.fmean(o.golden_given for o in found.outcomes if o.expected is not None)
+    assert share > 0.8  # BM25 finds names
+    assert by_name["base"].tokens < by_name["RAG"].tokens
+
+
+def _document(outcome, questions):
+    (question,) = (q for q in questions[outcome.slice] if q.text == outcome.question)
+    return question.document
+
+
+def test_found_documents_are_different_ones_best_first(lab):
+    questions, retriever, texts = lab
+    asked = questions["unseen"]
+    found = found_documents(retriever, asked, 3)
+    for question, ids in zip(asked, found, strict=True):
+        assert len(set(ids)) == len(ids) <= 3
+        assert set(ids) <= set(texts)
+        assert ids[0] == retriever.search(question.text, 1)[0].passage.document_id
+
+
+def test_evidence_needs_a_list_for_each_question(lab):
+    questions, _, texts = lab
+    with pytest.raises(UsageError, match="6 questions, 1 lists"):
+        evidence_for("none", questions["new"], [[]], texts, 3, 0)
+
+
+def test_the_updated_slice_tells_the_stale_answer(lab, perfect, monkeypatch):
+    questions, retriever, texts = lab
+    stale = {q.text: q.stale for q in questions["updated"]}
+
+    def remembers(model, tokenizer, exercises):
+        return [Answered(e, stale.get(e.questions[0].text, "x")) for e in exercises]
+
+    monkeypatch.setattr(compare, "answer_exercises", remembers)
+    (result,) = run_arms(ARMS[1:2], perfect, questions, retriever, texts)
+    cells = {cell.slice: cell for cell in summarize([result])}
+    assert cells["updated"].stale == 1.0
+    assert cells["updated"].right.value == 0.0
+    assert cells["stable"].stale == 0.0
+
+
+# ---------------------------------------------------------------------------------------- summaries
+
+
+def _result(name, seed, rights, slice="stable"):
+    outcomes = tuple(
+        Outcome(
+            slice, f"q{i}", "gold", "gold" if right else None, right, float(right), False, (), False
+        )
+        for i, right in enumerate(rights)
+    )
+    return ArmResult(Arm(name, "base", "none"), seed, outcomes, 0.1, 10.0)
+
+
+def test_summaries_by_hand():
+    runs = [[True, True, False, True], [False, True, False, False]]
+    results = [_result("a", seed, run) for seed, run in enumerate(runs)]
+    (cell,) = summarize(results, bootstrap_seed=4)
+    assert (cell.arm, cell.slice, cell.n) == ("a", "stable", 4)
+    assert cell.by_seed == (0.75, 0.25)
+    assert cell.right == clustered_bootstrap([list(map(float, run)) for run in runs], 4)
+    assert cell.f1 == pytest.approx(0.5)
+    assert cell.refused == pytest.approx(0.5)
+    table = compare.as_table([cell])
+    assert table.splitlines()[0] == "| | stable |"
+    assert table.splitlines()[2].startswith("| a | 0.50 [")
+    assert cell.as_json()["by_seed"] == [0.75, 0.25]
+
+
+def test_differences_are_paired_within_a_seed():
+    results = [
+        _result("a", 0, [True, True, False]),
+        _result("b", 1, [True, False, False]),
+        _result("b", 0, [True, False, False]),
+        _result("a", 1, [True, True, True]),
+    ]
+    interval = compare.difference(results, "a", "b", "stable", 7)
+    assert interval == clustered_bootstrap([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]], 7)
+    assert interval.value == pytest.approx(0.5)
+
+
+def test_f1_gives_credit_for_half_an_answer(lab, perfect, monkeypatch):
+    questions, retriever, texts = lab
+
+    def half(model, tokenizer, exercises):
+        return [
+            Answered(e, None if (gold := e.questions[0].answer) is None else gold + " and more")
+            for e in exercises
+        ]
+
+    monkeypatch.setattr(compare, "answer_exercises", half)
+    (result,) = run_arms(ARMS[:1], perfect, questions, retriever, texts)
+    for outcome in result.outcomes:
+        if outcome.expected is None:
+            assert (outcome.right, outcome.f1) == (True, 1.0)
+        else:
+            assert not outcome.right
+            language = questions[outcome.slice][0].language
+            assert outcome.f1 == token_f1(outcome.answer, [outcome.expected], language)
+            assert 0 < outcome.f1 < 1
