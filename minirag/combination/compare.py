@@ -15,7 +15,7 @@ from minirag.combination.arms import Arm, ReaderName
 from minirag.combination.evidence import evidence_for, found_documents
 from minirag.corpus.questions import Question, ReadingExercise
 from minirag.corpus.slices import SLICES, SliceQuestion
-from minirag.metrics import Interval, clustered_bootstrap, token_f1
+from minirag.metrics import Interval, Language, clustered_bootstrap, token_f1
 from minirag.retrieval.retriever import BatchRetriever
 from minirag.text.reading_format import reading_prompt
 from minirag.text.tokenizer import Tokenizer
@@ -122,7 +122,7 @@ def _exercise(question: SliceQuestion, passages: Sequence[str]) -> ReadingExerci
 
 
 def _outcome(question: SliceQuestion, given: tuple[str, ...], reply: Answered) -> Outcome:
-    language = "es" if question.language == "es" else "en"
+    language: Language = "es" if question.language == "es" else "en"
     if question.answer is None or reply.answer is None:
         f1 = float(question.answer is reply.answer)
     else:
