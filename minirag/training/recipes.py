@@ -60,11 +60,11 @@ class Recipe:
     d_ff: int = 768
     max_length: int = 1024
     # the run
-    steps: int = 12000
+    steps: int = 10500
     tokens_per_batch: int = 4096
     optimization: Optimization = _MUON
     warmup_steps: int = 100
-    decay_share: float = 0.4  # the last share of the run, in which the rate falls to zero
+    decay_share: float = 0.5  # the last share of the run, in which the rate falls to zero
     rest_weight: float = 0.3  # of the loss on all that is not an answer
     stages: tuple[Stage, ...] = ()
 
