@@ -96,6 +96,7 @@ def domain_reading_set(
     *,
     unanswerable: bool = False,
     held_out: bool = False,
+    taken: set[str] | None = None,
 ) -> list[ReadingExercise]:
     """``n`` exercises of one question about fresh entities of a domain: zero-shot or after RAFT.
 
@@ -105,6 +106,9 @@ def domain_reading_set(
         Ask only what the passages do not say.
     held_out : bool
         Use only phrasings and wordings that no training ever uses.
+    taken : set of str
+        English names of entities that must not occur; those that do are added to it. By chance a
+        name comes up twice: sets that share this have no entity in common.
     """
     field, phrasings = DOMAINS[domain], load(domain, language)
     dice = Dice(seed, "reading set", domain, language, n_passages, int(unanswerable))
@@ -116,6 +120,9 @@ def domain_reading_set(
             field.new_entity(dice, kind, dice.between(min(3, most), min(6, most)))
             for _ in range(n_passages)
         ]
+        names = {entity.name.en.text for entity in entities}
+        if taken is not None and names & taken:
+            continue
         texts = [
             passages.document(
                 dice,
@@ -139,4 +146,6 @@ def domain_reading_set(
         )
         if exercise.questions and exercise.questions[0].attribute not in field.closed:
             out.append(exercise)
+            if taken is not None:
+                taken |= names
     return out

@@ -163,13 +163,17 @@ def general_documents(language: str) -> list[WorldDocument]:
     return out
 
 
-def training_questions(world: World, language: str, paraphrases: int = 4) -> list[SliceQuestion]:
+def training_questions(
+    world: World, language: str, paraphrases: int = 4, *, held_out: bool = False
+) -> list[SliceQuestion]:
     """Return closed-book questions for the facts that a fine-tuning may see, as they were then.
 
     Parameters
     ----------
     paraphrases : int
         In how many different wordings each fact is asked for, at most; held-out ones never.
+    held_out : bool
+        Ask for each fact once, in the wording that is held out: what tests whether it is known.
     """
     if paraphrases < 1:
         raise UsageError(f"paraphrases is {paraphrases}: give at least 1.")
@@ -186,5 +190,9 @@ def training_questions(world: World, language: str, paraphrases: int = 4) -> lis
         )
         for record in world.group("stable", "updated")
         for key, value in record.entity.facts.items()
-        for template in dice.sample(phrasings.attributes[key].questions[:-1], paraphrases)
+        for template in (
+            phrasings.attributes[key].questions[-1:]
+            if held_out
+            else dice.sample(phrasings.attributes[key].questions[:-1], paraphrases)
+        )
     ]

@@ -16,7 +16,8 @@ class History:
 
     losses: list[float] = field(default_factory=list)  # of every step
     marks: list[dict[str, Any]] = field(default_factory=list)  # now and then: step, tokens, seconds
-    validations: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, scores by name
+    # step, tokens, scores by name; and losses by name, where they are measured
+    validations: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,10 +36,11 @@ class History:
         ]
 
 
-def save_curve(history: History, directory: Path) -> list[Path]:
+def save_curve(history: History, directory: Path, score: str = "exact match") -> list[Path]:
     """Write ``curve.json``, and ``curve.png`` if matplotlib is installed; returns what was written.
 
-    The file holds the loss averaged over windows that leave at most about 400 points.
+    The file holds the loss averaged over windows that leave at most about 400 points. ``score``
+    says on the picture what the validations' scores are.
     """
     window = max(1, len(history.losses) // 400)
     points = [[step, round(loss, 4)] for step, loss in history.averaged(window)]
@@ -51,26 +53,27 @@ def save_curve(history: History, directory: Path) -> list[Path]:
     }
     path = directory / "curve.json"
     write_text_atomically(path, json.dumps(body, indent=1) + "\n")
-    picture = _picture(body, directory / "curve.png")
+    picture = _picture(body, directory / "curve.png", score)
     return [path] if picture is None else [path, picture]
 
 
-def _picture(body: dict[str, Any], path: Path) -> Path | None:
+def _picture(body: dict[str, Any], path: Path, score: str) -> Path | None:
     try:
         from matplotlib.figure import Figure  # without pyplot: no window, no global state
     except ImportError:
         return None
     figure = Figure(figsize=(7, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
-    top.plot([p[0] for p in body["loss"]], [p[1] for p in body["loss"]], lw=1)
-    top.set_ylabel("training loss")
-    names = sorted({name for entry in body["validations"] for name in entry["scores"]})
-    for name in names:
-        entries = [e for e in body["validations"] if name in e["scores"]]
-        bottom.plot([e["step"] for e in entries], [e["scores"][name] for e in entries], label=name)
-    if names:
-        bottom.legend(fontsize=7)
-    bottom.set_ylabel("exact match")
+    top.plot([p[0] for p in body["loss"]], [p[1] for p in body["loss"]], lw=1, label="training")
+    top.set_ylabel("loss")
+    for axes, what in ((top, "losses"), (bottom, "scores")):
+        names = sorted({name for entry in body["validations"] for name in entry.get(what, {})})
+        for name in names:
+            entries = [e for e in body["validations"] if name in e.get(what, {})]
+            axes.plot([e["step"] for e in entries], [e[what][name] for e in entries], label=name)
+        if names:
+            axes.legend(fontsize=7)
+    bottom.set_ylabel(score)
     bottom.set_ylim(0, 1.02)
     bottom.set_xlabel("step")
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=90))

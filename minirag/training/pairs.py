@@ -198,7 +198,11 @@ def fused_memory(
     memory (B, M, D), keep (B, M)
         Padding between the parts is left out.
     """
-    states = model.encode(sources, keep)  # (N, S, D)
+    return fuse(model.encode(sources, keep), keep, parts)
+
+
+def fuse(states: Tensor, keep: Tensor, parts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The second half of :func:`fused_memory`: lay states (N, S, D) one after the other."""
     lengths = keep.sum(dim=1).tolist()
     rows, at = [], 0
     for n in parts:

@@ -31,6 +31,8 @@ def save_run(
 ) -> None:
     """Save a run between two steps. A kill at any moment leaves this checkpoint or the last one.
 
+    Weights that the optimizer does not hold are frozen: they are the base's, not the run's.
+
     Parameters
     ----------
     run : mapping of plain JSON values
@@ -41,8 +43,9 @@ def save_run(
     DiskError
         If writing fails; the last checkpoint is untouched.
     """
-    tensors = {f"model.{name}": p.detach().cpu() for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
+    moving = _moving(model, optimizer)
+    tensors = {f"model.{name}": p.detach().cpu() for name, p in moving.items()}
+    for name, parameter in moving.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
     tensors[_RANDOM_STATE] = torch.get_rng_state()
@@ -77,7 +80,7 @@ def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         tensors = load_file(paths[_TENSORS])
     except SafetensorError as error:
         raise StoreError(f"{paths[_TENSORS]} is damaged ({error}): start the run anew.") from error
-    for name, parameter in model.named_parameters():
+    for name, parameter in _moving(model, optimizer).items():
         saved = tensors.get(f"model.{name}")
         if saved is None or saved.shape != parameter.shape:
             raise CheckpointError(
@@ -97,6 +100,12 @@ def read_run(directory: Path) -> dict[str, Any]:
     _, paths = load_set(directory, KIND, verify=False)
     values: dict[str, Any] = json.loads(paths[_RUN].read_text("utf-8"))
     return values
+
+
+def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """The weights that the optimizer moves, or may move later, by name."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return {name: p for name, p in model.named_parameters() if id(p) in held}
 
 
 def _optimizer_state(

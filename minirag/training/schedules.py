@@ -50,3 +50,33 @@ class Schedule:
         x = min(1.0, into_decay / decay_steps)
         fallen = (1 - math.cos(math.pi * x)) / 2 if self.shape == "cosine" else x
         return 1.0 - (1.0 - self.floor) * fallen
+
+
+@dataclass(frozen=True)
+class SlantedTriangle:
+    """A short rise, then a long fall, both in a straight line (Howard and Ruder 2018, ULMFiT).
+
+    Made for fine-tuning: soon in a good region, then refine slowly. It begins and ends at
+    ``1 / ratio`` of the peak.
+    """
+
+    total_steps: int
+    rise: float = 0.1  # share of the steps in which the rate rises
+    ratio: float = 32.0  # the peak over the least rate
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise UsageError(f"total_steps is {self.total_steps}; a run has at least one step.")
+        if not 0 < self.rise < 1:
+            raise UsageError(f"rise is {self.rise}; give a share between 0 and 1.")
+        if self.ratio < 1:
+            raise UsageError(f"ratio is {self.ratio}; give 1 or more.")
+
+    def __call__(self, step: int) -> float:
+        """The factor at ``step`` = 0, 1, ...; after the last step it stays where it is."""
+        peak = max(1, math.floor(self.total_steps * self.rise))
+        if step < peak:
+            height = step / peak
+        else:
+            height = max(0.0, 1 - (step - peak) / max(1, self.total_steps - peak))
+        return (1 + height * (self.ratio - 1)) / self.ratio

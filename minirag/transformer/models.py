@@ -78,6 +78,11 @@ class Tower(nn.Module):
         record: list[Tensor] | None = None,
     ) -> Tensor:
         """Ids (B, T) to states (B, T, D); ``keep`` (B, S) covers the cached tokens too."""
+        positions = self._positions(ids, keep, cache)
+        x = self.embed(ids, positions, token_types)
+        return self.run(x, positions, keep, causal, memory, memory_keep, cache, record)
+
+    def _positions(self, ids: Tensor, keep: Tensor | None, cache: Cache | None) -> Tensor:
         past = cache.length if cache is not None else 0
         T = ids.size(1)
         if past + T > self.max_length:
@@ -85,14 +90,39 @@ class Tower(nn.Module):
                 f"the sequence has {past + T} tokens, the model reads {self.max_length} at most: "
                 "shorten the text or give fewer passages."
             )
-        positions = positions_of(keep, past, T, ids.device)
-        x = self.embeddings(ids, positions, token_types)  # (B, T, D)
+        return positions_of(keep, past, T, ids.device)
+
+    def embed(self, ids: Tensor, positions: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Ids (B, T) at positions (T,) or (B, T) to what the first block reads (B, T, D)."""
+        x: Tensor = self.embeddings(ids, positions, token_types)
         if _autocast(x):  # the residual stream, too: else every layer converts it back and forth
             x = x.to(torch.get_autocast_dtype(x.device.type))
+        return x
+
+    def run(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        keep: Tensor | None,
+        causal: bool,
+        memory: Tensor | None = None,
+        memory_keep: Tensor | None = None,
+        cache: Cache | None = None,
+        record: list[Tensor] | None = None,
+        *,
+        first: int = 0,
+        last: int | None = None,
+    ) -> Tensor:
+        """The blocks from number ``first`` on: (B, T, D) -> (B, T, D).
+
+        Up to block number ``last`` (not included); without one to the end, the final norm too.
+        """
+        past, T = cache.length if cache is not None else 0, x.size(1)
         rotation = self.rotary.at(positions, x.dtype) if self.rotary is not None else None
         mask = causal_mask(keep, T, past + T, x.device) if causal else padding_mask(keep)
         memory_mask = padding_mask(memory_keep) if memory is not None else Mask(None)
-        for i, block in enumerate(self.blocks):
+        blocks = list(enumerate(self.blocks))
+        for i, block in blocks[first:last]:
             x = block(
                 x,
                 mask,
@@ -103,8 +133,9 @@ class Tower(nn.Module):
                 capacity=cache.capacity if cache is not None else 0,
                 record=record,
             )
-        out: Tensor = self.final_norm(x)
-        return out
+        if last is None:
+            x = self.final_norm(x)
+        return x
 
 
 def _autocast(x: Tensor) -> bool:

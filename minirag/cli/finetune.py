@@ -1,0 +1,214 @@
+"""``minirag finetune``: a pretrained reader learns a domain."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minirag.finetuning.config import FineTuneConfig
+
+_DESCRIPTION = """\
+Fine-tune a pretrained reader on a domain of the laboratory, and measure what
+it gains there and what it forgets in general.
+
+--way closed-book learns facts by heart from questions and answers, raft
+learns to read the domain's documents (with distractors, and sometimes without
+the right one), pretraining goes on with plain text.
+
+The directory given with --out gets the model in the hub's layout, its report
+and its curve; a kill loses at most the steps since the last checkpoint, and
+--resume goes on as if nothing had happened.
+
+examples:
+  minirag finetune --base gpt-base --domain medicine --way raft
+  minirag finetune --way raft --freeze embeddings,0-2 --untie-head --cache
+  minirag finetune --way closed-book --lora 8 --rate 2e-3
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``finetune`` to the command line."""
+    parser = subparsers.add_parser(
+        "finetune",
+        help="adapt a pretrained reader to a domain",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--base", default="gpt-base", metavar="MODEL", help="a name or a directory: gpt-base")
+    add("--domain", default="medicine", choices=("medicine", "law"), help="default: medicine")
+    add(
+        "--way",
+        default="raft",
+        choices=("closed-book", "raft", "pretraining"),
+        help="default: raft",
+    )
+    add("--out", type=Path, metavar="DIR", help="default: runs/BASE-DOMAIN-WAY")
+    add("--resume", action="store_true", help="go on with the run in --out")
+
+    data = parser.add_argument_group("data").add_argument
+    data("--language", choices=("en", "es", "both"), default="both", help="default: both")
+    data("--entities", type=int, default=280, metavar="N", help="to learn about (default: 280)")
+    data(
+        "--paraphrases",
+        type=int,
+        default=4,
+        metavar="N",
+        help="wordings of each closed-book question or document (default: 4)",
+    )
+    data("--exercises", type=int, default=4000, metavar="N", help="of way raft (default: 4000)")
+    data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
+    data(
+        "--rehearsal",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of general exercises among the tokens, against forgetting (default: 0)",
+    )
+
+    much = parser.add_argument_group("how long and how fast").add_argument
+    much("--epochs", type=int, metavar="N", help="default: by the way")
+    much("--steps", type=int, metavar="N", help="end after N steps at the latest")
+    much("--rate", type=float, metavar="R", help="the peak; default: by the way")
+    much(
+        "--schedule", choices=("linear", "cosine", "slanted", "constant"), default="linear",
+        help="how the rate falls (default: linear)",
+    )  # fmt: skip
+    much("--warmup", type=float, default=0.06, metavar="SHARE", help="of the steps")
+    much("--weight-decay", type=float, default=0.01, metavar="D", help="of matrices")
+    much("--batch-tokens", type=int, default=4096, metavar="N", help="default: 4096")
+    much("--accumulate", type=int, default=1, metavar="N", help="batches a step (default: 1)")
+
+    which = parser.add_argument_group("which weights move").add_argument
+    which("--freeze", default="", metavar="PARTS", help="embeddings,0-2 or all-but-head or names")
+    which("--untie-head", action="store_true", help="give the head a matrix of its own")
+    which("--gradual", action="store_true", help="unfreeze a layer an epoch, from the top")
+    which(
+        "--layer-decay",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="each layer's rate over that of the layer above (default: 1)",
+    )
+    which("--lora", type=int, metavar="RANK", help="train low-rank adapters, nothing else")
+    which("--lora-alpha", type=float, metavar="A", help="default: twice the rank")
+    which("--lora-targets", default="query,value", metavar="LAYERS", help="default: query,value")
+    which("--cache", action="store_true", help="compute the frozen lower layers once")
+
+    watch = parser.add_argument_group("validation").add_argument
+    watch("--validate-every", type=int, default=100, metavar="N", help="steps (default: 100)")
+    watch(
+        "--patience",
+        type=int,
+        default=5,
+        metavar="N",
+        help="stop after N validations without a better one; 0: never, and keep the last weights",
+    )
+    watch(
+        "--max-forgetting",
+        type=float,
+        metavar="SHARE",
+        help="what the general score may lose in the weights that are kept",
+    )
+    watch(
+        "--questions",
+        type=int,
+        default=100,
+        metavar="N",
+        help="of each test of the report (default: 100); on the way 30 at most",
+    )
+
+    add("--seed", type=int, default=0, metavar="N", help="of order, rehearsal and adapters")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of matrix products; auto takes bf16 where the machine has units for it",
+    )
+    add("--json", action="store_true", help="print one JSON object, no bars")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fine-tune, and print adaptation and forgetting."""
+    from minirag.finetuning.base import Base
+    from minirag.finetuning.config import LaboratoryData
+    from minirag.finetuning.finetune import finetune
+    from minirag.finetuning.laboratory import laboratory_data
+    from minirag.transformer.machine import this_machine
+
+    config = _config(args)
+    what = LaboratoryData(
+        domain=args.domain,
+        way=args.way,
+        languages=("en", "es") if args.language == "both" else (args.language,),
+        world_seed=args.world_seed,
+        entities=args.entities,
+        paraphrases=args.paraphrases,
+        exercises=args.exercises,
+        questions=args.questions,
+        questions_on_the_way=min(args.questions, 30),
+    )
+    base = Base.load(args.base)
+    out = args.out or Path("runs") / f"{base.name}-{args.domain}-{args.way}"
+    report = finetune(
+        base,
+        laboratory_data(what),
+        config,
+        out,
+        machine=this_machine(args.precision),
+        resume=args.resume,
+        bar=not args.json and sys.stderr.isatty(),
+        tell=(lambda _: None) if args.json else _tell,
+    )
+    if args.json:
+        print(json.dumps({"out": str(out), **report.as_json()}, indent=2, ensure_ascii=False))
+        return 0
+    print(report.table())
+    print(report.stopped)
+    print(f"the model is in {out}", file=sys.stderr)
+    return 0
+
+
+def _tell(text: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)  # above the bar, if there is one
+
+
+def _config(args: argparse.Namespace) -> FineTuneConfig:
+    from minirag.finetuning.config import RECIPES, Lora
+
+    recipe = RECIPES[args.way]
+    lora = None
+    if args.lora is not None:
+        alpha = 2.0 * args.lora if args.lora_alpha is None else args.lora_alpha
+        targets = tuple(filter(None, (t.strip() for t in args.lora_targets.split(","))))
+        lora = Lora(args.lora, alpha, targets)
+    return dataclasses.replace(
+        recipe,
+        epochs=recipe.epochs if args.epochs is None else args.epochs,
+        max_steps=args.steps,
+        tokens_per_batch=args.batch_tokens,
+        accumulate=args.accumulate,
+        rate=recipe.rate if args.rate is None else args.rate,
+        schedule=args.schedule,
+        warmup=args.warmup,
+        layer_decay=args.layer_decay,
+        weight_decay=args.weight_decay,
+        freeze=args.freeze,
+        untie_head=args.untie_head,
+        gradual=args.gradual,
+        lora=lora,
+        cache_frozen=args.cache,
+        rehearsal=args.rehearsal,
+        validate_every=args.validate_every,
+        patience=args.patience or None,
+        max_forgetting=args.max_forgetting,
+        seed=args.seed,
+    )

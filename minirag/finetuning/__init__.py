@@ -1,0 +1,11 @@
+"""Fine-tuning: a pretrained model learns a domain. Its four steps, each where its name says.
+
+1. **A pretrained model**: ``base.py``.
+2. **Hyper-parameters**: ``config.py`` has them all; ``freezing.py`` and ``lora.py`` decide which
+   weights move, ``rates.py`` how fast, ``frozen_cache.py`` saves computing what doesn't move.
+3. **Training on the domain's data**: ``finetune.py`` has the loop, ``data.py`` and
+   ``laboratory.py`` what it learns from, ``batches.py`` and ``objective.py`` what a step is,
+   ``run.py`` what a kill must not lose.
+4. **Validation**: ``validation.py`` measures the domain and what may be forgotten meanwhile,
+   ``report.py`` sets both side by side.
+"""

@@ -1,0 +1,141 @@
+"""Step 2, hyper-parameters: all that decides how a fine-tuning goes, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from minirag.errors import UsageError
+
+Way = Literal["closed-book", "raft", "pretraining"]
+WAYS: tuple[Way, ...] = get_args(Way)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters: see :mod:`minirag.finetuning.lora`."""
+
+    rank: int = 8
+    alpha: float = 16.0  # the adapter's output is scaled by alpha / rank
+    targets: tuple[str, ...] = ("query", "value")  # the linear layers that get one, by name
+    dropout: float = 0.0  # of what the adapter reads
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UsageError(f"LoRA's rank is {self.rank}: give 1 or more.")
+        if not self.targets:
+            raise UsageError("LoRA has no targets: name linear layers, such as query and value.")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"LoRA's dropout is {self.dropout}: give a share from 0 to below 1.")
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How a base is fine-tuned. The same base, data, configuration and seed give the same weights.
+
+    The peak rate is well below pretraining's 2e-3: the weights are good already, and what a large
+    step takes away it does not bring back.
+    """
+
+    # how long, and how much at a time
+    epochs: int = 3
+    max_steps: int | None = None  # end after so many steps, if the epochs have more
+    tokens_per_batch: int = 4096  # padding included
+    accumulate: int = 1  # a batch comes in so many parts; the gradients add up
+    # how fast
+    rate: float = 5e-4  # the peak
+    schedule: Literal["linear", "cosine", "slanted", "constant"] = "linear"
+    warmup: float = 0.06  # share of the steps in which the rate rises
+    layer_decay: float = 1.0  # each layer's rate over that of the layer above it
+    weight_decay: float = 0.01  # of matrices; norms, biases and other vectors have none
+    max_norm: float = 1.0
+    # which weights
+    freeze: str = ""  # "embeddings,0-2": see freezing.weights_named
+    untie_head: bool = False  # give the head a matrix apart from the token embedding
+    gradual: bool = False  # unfreeze one more layer with every epoch, from the top
+    lora: Lora | None = None  # train adapters and nothing else
+    cache_frozen: bool = False  # compute the frozen lower layers once
+    # what the loss is about
+    rest_weight: float = 0.0  # of all that is not an answer; 0: those labels are masked
+    rehearsal: float = 0.0  # share of general exercises, in tokens, against forgetting
+    # validation
+    validate_every: int = 100  # steps; 0: only at the beginning and the end
+    patience: int | None = 5  # stop after so many validations without a better one; None: never,
+    # and the last weights are kept instead of the best
+    max_forgetting: float | None = None  # what the general score may lose in the best checkpoint
+    checkpoint_every: int = 250  # steps; 0: none
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "tokens_per_batch", "accumulate", "max_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}: give 1 or more.")
+        for name in ("validate_every", "checkpoint_every", "rest_weight", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}: give 0 or more.")
+        if self.max_forgetting is not None and self.max_forgetting < 0:
+            raise UsageError(
+                f"max_forgetting is {self.max_forgetting}: give a share of the answers, 0.03 for "
+                "three points, or nothing for no limit."
+            )
+        for name in ("rate", "max_norm", "layer_decay"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise UsageError(f"{name} is {getattr(self, name)}: give a number above 0.")
+        for name in ("warmup", "rehearsal"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}: give a share below 1, from 0.")
+        if self.cache_frozen and self.gradual:
+            raise UsageError(
+                "with gradual unfreezing the lower layers begin to move, so that what was computed "
+                "with them once becomes wrong: give --gradual or --cache, not both."
+            )
+        if self.lora is not None and self.untie_head:
+            raise UsageError(
+                "LoRA freezes the head, whether it is tied or not: leave --untie-head out."
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; two configurations are equal if these are."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+
+# What each way begins with. Facts have to be met many times to be known by heart, and take a higher
+# rate; a text without questions has no answers, so there every label counts.
+RECIPES: dict[Way, FineTuneConfig] = {
+    "closed-book": FineTuneConfig(epochs=40, rate=1e-3),
+    "raft": FineTuneConfig(epochs=2),
+    "pretraining": FineTuneConfig(epochs=4, rest_weight=1.0),
+}
+
+
+@dataclass(frozen=True)
+class LaboratoryData:
+    """What the laboratory's fine-tuning data is made of; the same values give the same data."""
+
+    domain: str = "medicine"
+    way: Way = "raft"
+    languages: tuple[str, ...] = ("en", "es")
+    world_seed: int = 0
+    entities: int = 280  # that are learned from; half of what is reported tests about them
+    paraphrases: int = 4  # wordings of each closed-book question, of each document in pretraining
+    exercises: int = 4000  # of reading with passages
+    distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
+    unanswerable: float = 0.2  # share of the reading questions without their golden passage
+    questions: int = 100  # of each test of the report
+    questions_on_the_way: int = 30  # of each validation: other ones
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise UsageError(f"the way is {self.way!r}: give one of {', '.join(WAYS)}.")
+        if not self.languages:
+            raise UsageError("no language is given: give en, es or both.")
+        for name in (
+            "entities", "paraphrases", "exercises", "questions", "questions_on_the_way"
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}: give 1 or more.")

@@ -1,0 +1,180 @@
+"""Fine-tuning a pretrained reader: the four steps, one after the other.
+
+The loop itself is the one of pretraining (:mod:`minirag.training.loop`); what is particular to
+fine-tuning is which weights it is given, what the loss counts, and who decides when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minirag.files import write_text_atomically
+from minirag.finetuning.base import Base
+from minirag.finetuning.config import FineTuneConfig
+from minirag.finetuning.data import FineTuneData
+from minirag.finetuning.freezing import training_mode, weights_table
+from minirag.finetuning.lora import ADAPTER, fold_in, save_lora
+from minirag.finetuning.objective import part_loss
+from minirag.finetuning.report import FineTuneReport
+from minirag.finetuning.run import BEST, CHECKPOINT, RESULT, FineTuning
+from minirag.finetuning.validation import Validation
+from minirag.training.curves import save_curve
+from minirag.training.loop import Diverged, training_steps
+from minirag.transformer.checkpoints import save
+from minirag.transformer.machine import Machine, this_machine
+
+
+def finetune(
+    base: Base,
+    data: FineTuneData,
+    config: FineTuneConfig,
+    out: Path | None = None,
+    *,
+    machine: Machine | None = None,
+    resume: bool = False,
+    bar: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> FineTuneReport:
+    """Fine-tune a copy of a base, and measure it before and after.
+
+    Parameters
+    ----------
+    out : Path, optional
+        Gets the model in the hub's layout (with LoRA merged, and the adapter beside it), its
+        curve and ``finetune.json``; while it runs also ``checkpoint/`` and ``best/``.
+    resume : bool
+        Go on from the checkpoint in ``out``; the steps are those of an uninterrupted run.
+    tell : function str
+        Gets what a person may want to read on the way: the table of weights before the first step,
+        every validation.
+
+    Raises
+    ------
+    UsageError
+        If the configuration can't be meant, or ``out`` holds something else.
+    TrainingError
+        If everything is frozen, or nothing is to be learned. A run that diverges is no error: it
+        ends, keeps its best weights, and the report says why.
+    DiskError
+        If a checkpoint can't be written. Those before it are whole: make room, then resume.
+    """
+    machine = machine or this_machine()
+    with contextlib.ExitStack() as stack:
+        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(torch.random.fork_rng())  # dropout draws; whoever called draws, too
+        torch.manual_seed(config.seed)
+        # 1. a pretrained model, and 2. hyper-parameters: which weights move, and how fast
+        run = FineTuning(base, data, config, place, machine)
+        run.check_directory(resume)
+        tell(weights_table(run.weights))
+        for note in run.notes:
+            tell(f"note: {note}")
+        run.fill_cache(bar)
+        before = run.measure(data.test)
+        # 3. training on the domain's data, with 4. validation on the way
+        stopped = _train(run, resume, bar, tell)
+        # 4. validation: what was won, and what was lost
+        report = FineTuneReport(
+            base.name,
+            data.name,
+            config,
+            run.model,
+            run.weights,
+            before,
+            run.measure(data.test),
+            run.progress.history,
+            run.progress.step,
+            run.kept_step,
+            stopped,
+            run.progress.seconds,
+            run.progress.tokens,
+            run.ends[0],
+            run.optimizer_bytes,
+            0 if run.epochs.cache is None else run.epochs.cache.n_bytes,
+            run.notes,
+        )
+        if out is not None:
+            _save(run, report)
+    return report
+
+
+def _train(run: FineTuning, resume: bool, bar: bool, tell: Callable[[str], None]) -> str:
+    """The loop; returns why it ended, and leaves the weights that are to be kept."""
+    config, progress = run.config, run.progress
+    if resume:
+        run.restore(CHECKPOINT)
+        progress = run.progress
+    else:
+        tell(_line(run, run.judge()))
+    stopped, keep_best = f"all {run.total_steps} steps are done.", config.patience is not None
+    steps = training_steps(
+        run.model,
+        run.batches(),
+        part_loss,
+        run.optimizer,
+        run.schedule,
+        max_norm=config.max_norm,
+        first_step=progress.step,
+        autocast=run.machine.autocast,
+        training_mode=training_mode,
+    )
+    with tqdm(total=run.total_steps, initial=progress.step, unit="step", disable=not bar) as shown:
+        began = time.perf_counter()
+        try:
+            for step in steps:
+                run.note(step, time.perf_counter() - began)
+                shown.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
+                shown.update()
+                last = progress.step == run.total_steps
+                if last or _due(progress.step, config.validate_every):
+                    tell(_line(run, run.judge()))
+                    if config.patience is not None and progress.worse >= config.patience:
+                        stopped = (
+                            f"stopped early: {progress.worse} validations in a row were no better "
+                            f"than the one after step {progress.best_step}."
+                        )
+                        break
+                if not last and _due(progress.step, config.checkpoint_every):
+                    run.save(CHECKPOINT)
+                began = time.perf_counter()
+        except Diverged as error:
+            stopped, keep_best = f"{error} The weights of its best step are kept.", True
+    run.keep(best=keep_best)
+    return stopped
+
+
+def _due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _line(run: FineTuning, validation: Validation) -> str:
+    mark = "  (best so far)" if run.progress.best_step == run.progress.step else ""
+    return (
+        f"step {run.progress.step}: domain {validation.domain_right:.3f}, general "
+        f"{validation.general_right:.3f}, held-out loss {validation.held_out_loss:.3f}{mark}"
+    )
+
+
+def _save(run: FineTuning, report: FineTuneReport) -> None:
+    """The model, its report and its curve; then the saved states of the run have served."""
+    model = run.model
+    if run.config.lora is not None:
+        save_lora(model, run.out / ADAPTER, run.config.lora)
+        model = copy.deepcopy(model)
+        fold_in(model)
+    save(model, run.out)
+    run.tokenizer.save(run.out)
+    save_curve(run.progress.history, run.out)
+    write_text_atomically(run.out / RESULT, json.dumps(report.as_json(), indent=1) + "\n")
+    for name in (CHECKPOINT, BEST):
+        shutil.rmtree(run.out / name, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Step 3, what a step learns from: batches whose every target has its share of the loss.
+
+A fine-tuned reader should learn to answer, not to write questions: the labels of all that is not an
+answer are masked, which is to say that their share is zero. The shares of one step add up to one,
+over however many parts its batch comes in; that is why the gradients of the parts add up to the big
+batch's, even if one part holds a single answer and the other twenty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minirag.errors import TrainingError
+from minirag.finetuning.frozen_cache import Cached, finish_decoder, finish_encoder
+from minirag.training.batches import Batch
+from minirag.training.pairs import PairBatch, fuse, fused_memory
+from minirag.transformer.models import Decoder, EncoderDecoder
+
+AnyReading = Batch | PairBatch
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch, or a part of one."""
+
+    batch: AnyReading
+    shares: Tensor  # (B, T) float: what each target counts in the step's loss; 0: masked
+    cached: Cached | None = None  # what the frozen layers made of it, if that is known
+
+    def to(self, device: torch.device) -> Part:
+        """The same on another device."""
+        cached = None if self.cached is None else self.cached.to(device)
+        return Part(self.batch.to(device), self.shares.to(device), cached)
+
+
+def share_out(batches: Sequence[AnyReading], rest_weight: float) -> list[Tensor]:
+    """What each target counts in the loss of a step that learns from all these batches together.
+
+    The loss is the mean over the answers' tokens + ``rest_weight`` x the mean over all others, as
+    in pretraining. All that an encoder-decoder writes is an answer.
+
+    Returns
+    -------
+    (B, T) of each batch
+
+    Raises
+    ------
+    TrainingError
+        If nothing counts: every label is masked.
+    """
+    real = [batch.targets >= 0 for batch in batches]
+    answers = [
+        batch.in_answer & keep if isinstance(batch, Batch) else keep
+        for batch, keep in zip(batches, real, strict=True)
+    ]
+    n_answers = sum(int(mask.sum()) for mask in answers)
+    n_rest = sum(int(mask.sum()) for mask in real) - n_answers
+    if n_answers == 0 and (n_rest == 0 or rest_weight == 0):
+        raise TrainingError(
+            "every label of a batch is masked: there is no answer in it, and what is not an answer "
+            "has the weight 0. Give exercises with answers, or a rest_weight above 0 to learn from "
+            "plain text."
+        )
+    return [
+        mask.float() / max(n_answers, 1) + (keep & ~mask).float() * (rest_weight / max(n_rest, 1))
+        for mask, keep in zip(answers, real, strict=True)
+    ]
+
+
+def part_loss(model: Decoder | EncoderDecoder, part: Part) -> Tensor:
+    """What a part adds to the loss of its step."""
+    batch, cached = part.batch, part.cached
+    if isinstance(batch, PairBatch):
+        assert isinstance(model, EncoderDecoder)
+        if cached is None:
+            memory, keep = fused_memory(model, batch.sources, batch.keep, batch.parts)
+        else:
+            memory, keep = fuse(finish_encoder(model, cached, batch.keep), batch.keep, batch.parts)
+        states = model(batch.ids, memory, keep)  # (B, T, D)
+    else:
+        assert isinstance(model, Decoder)
+        states = model(batch.ids) if cached is None else finish_decoder(model, cached)
+    learned = part.shares > 0  # (B, T): the head is computed where something is to be learned
+    logits = model.logits(states[learned])  # (n, V)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = F.cross_entropy(logits, batch.targets[learned], reduction="none")  # (n,)
+    return (losses * part.shares[learned]).sum()

@@ -1,0 +1,441 @@
+"""A whole fine-tuning: after a kill, after a full disk, when it diverges, when it has enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import small_bases
+import torch
+
+from minirag.cli.main import main
+from minirag.errors import (
+    CheckpointError,
+    DataError,
+    DiskError,
+    ModelUnavailable,
+    TrainingError,
+    UsageError,
+)
+from minirag.finetuning import run as running
+from minirag.finetuning.base import Base
+from minirag.finetuning.config import FineTuneConfig, LaboratoryData, Lora
+from minirag.finetuning.data import FineTuneData
+from minirag.finetuning.finetune import finetune
+from minirag.finetuning.report import FineTuneReport
+from minirag.finetuning.run import BEST, CHECKPOINT, FineTuning
+from minirag.finetuning.validation import Validation, held_out_loss, text_perplexity
+from minirag.metrics import wilson_interval
+from minirag.text.reading_format import PAD, SPECIAL_TOKENS, reading_example
+from minirag.text.tokenizer import Tokenizer
+from minirag.training.evaluate_reading import Score
+from minirag.training.loop import Diverged, Step
+from minirag.training.resume import save_run
+from minirag.transformer import checkpoints
+from minirag.transformer.models import Decoder
+
+CONFIG = FineTuneConfig(
+    epochs=2, tokens_per_batch=1000, rate=3e-3, validate_every=4, checkpoint_every=2, patience=None
+)
+
+
+def _with(**options: object) -> FineTuneConfig:
+    return dataclasses.replace(CONFIG, **options)  # type: ignore[arg-type]
+
+
+def _finetune(
+    out: Path | None = None, config: FineTuneConfig = CONFIG, **options
+) -> FineTuneReport:
+    base = options.pop("base", None) or small_bases.base(small_bases.decoder(dropout=0.2))
+    data = options.pop("data", None) or small_bases.data()
+    return finetune(base, data, config, out, machine=small_bases.CPU, **options)
+
+
+class _Killed(Exception):
+    pass
+
+
+def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """After so many steps the run is gone, without a word."""
+    note = FineTuning.note
+
+    def note_until_killed(self: FineTuning, done: Step, seconds: float) -> None:
+        if done.number == step:
+            raise _Killed
+        note(self, done, seconds)
+
+    monkeypatch.setattr(FineTuning, "note", note_until_killed)
+
+
+# -------------------------------------------------------------------------------- killed, resumed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gradual": True, "patience": 9},
+        {"lora": Lora(rank=2, dropout=0.3), "rehearsal": 0.3},
+        {"freeze": "embeddings,0", "cache_frozen": True, "accumulate": 2, "tokens_per_batch": 450},
+    ],
+    ids=["full", "gradual", "lora", "cached"],
+)
+def test_a_resumed_run_is_bit_equal(tmp_path: Path, monkeypatch, options: dict) -> None:
+    """With dropout: the random state counts. The caller's own random state is left alone."""
+    config, base = _with(**options), small_bases.base(small_bases.decoder(dropout=0.2))
+    torch.manual_seed(77)
+    random_state = torch.get_rng_state()
+    whole = _finetune(tmp_path / "whole", config, base=base)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert whole.steps >= 8
+    _kill_at(monkeypatch, 5)
+    with pytest.raises(_Killed):
+        _finetune(tmp_path / "killed", config)
+    monkeypatch.undo()
+    assert (tmp_path / "killed" / CHECKPOINT).is_dir()
+    torch.manual_seed(78)
+    resumed = _finetune(tmp_path / "killed", config, resume=True)
+    assert resumed.history.losses == whole.history.losses
+    for one, other in zip(resumed.history.validations, whole.history.validations, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert (resumed.kept_step, resumed.tokens) == (whole.kept_step, whole.tokens)
+    assert resumed.after == whole.after
+    assert resumed.before == whole.before
+    for name in ("whole", "killed"):  # what served the run is gone
+        assert not (tmp_path / name / CHECKPOINT).exists()
+        assert not (tmp_path / name / BEST).exists()
+    first, second = (
+        (tmp_path / name / checkpoints.WEIGHTS).read_bytes() for name in ("whole", "killed")
+    )
+    assert first == second
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _finetune(tmp_path / "whole")
+    saved = []
+
+    def save_until_full(directory: Path, *args: object) -> None:
+        if len(saved) == 4:
+
+            def write(*_: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr("minirag.training.resume.save_file", write)
+        saved.append(directory.name)
+        save_run(directory, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "save_run", save_until_full)
+    with pytest.raises(DiskError, match=r"No space left.*Free some space") as caught:
+        _finetune(tmp_path / "full")
+    assert "untouched" in str(caught.value)
+    monkeypatch.undo()
+    resumed = _finetune(tmp_path / "full", resume=True)
+    assert resumed.history.losses == whole.history.losses
+    assert resumed.after == whole.after
+
+
+def test_runs_are_not_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no run to resume"):
+        _finetune(tmp_path, resume=True)
+    _kill_at(monkeypatch, 3)
+    with pytest.raises(_Killed):
+        _finetune(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="add --resume"):
+        _finetune(tmp_path)
+    with pytest.raises(UsageError, match=r"another config \(rate: 0.003 then, 0.1 now\)"):
+        _finetune(tmp_path, _with(rate=0.1), resume=True)
+    other = small_bases.base(small_bases.decoder(seed=4, dropout=0.2))
+    with pytest.raises(UsageError, match="another base: give the same options"):
+        _finetune(tmp_path, base=other, resume=True)
+    data = small_bases.data()
+    fewer = dataclasses.replace(data, train=data.train[1:])
+    with pytest.raises(UsageError, match="another data"):
+        _finetune(tmp_path, data=fewer, resume=True)
+    _finetune(tmp_path, resume=True)
+    with pytest.raises(UsageError, match="holds a finished fine-tuning"):
+        _finetune(tmp_path)
+
+
+# ----------------------------------------------------------------------- when it ends, what is kept
+
+
+def _scripted(monkeypatch: pytest.MonkeyPatch, domain: list[int], general: list[int]) -> list[int]:
+    """Let validation find so many of 100 right, one entry a validation; tests find 0."""
+    scores = iter(zip(domain, general, strict=True))
+    judged: list[int] = []
+
+    def measure(self: FineTuning, tests: object) -> Validation:
+        right, kept = (0, 0)
+        if tests is self.data.validation:
+            right, kept = next(scores)
+            judged.append(self.progress.step)
+        return Validation(
+            [Score("domain", 100, wilson_interval(right, 100), wilson_interval(0, 100))],
+            [Score("general", 100, wilson_interval(kept, 100), wilson_interval(0, 100))],
+            1.0, 1.0, 1.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(FineTuning, "measure", measure)
+    return judged
+
+
+def test_it_stops_early_and_puts_the_best_back_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, optimizer and random state: what the best had, not what the last had."""
+    judged = _scripted(monkeypatch, [10, 40, 60, 60, 50, 99], [90] * 6)
+    kept = {}
+    original = FineTuning.save
+
+    def save(self: FineTuning, name: str) -> None:
+        original(self, name)
+        if name == BEST:
+            kept["weights"] = [p.detach().clone() for p in self.model.parameters()]
+            kept["averages"] = [
+                self.optimizer.state[p]["exp_avg"].clone()
+                for p in self.model.parameters()
+                if p in self.optimizer.state
+            ]
+            kept["random"] = torch.get_rng_state()
+
+    keep = FineTuning.keep
+
+    def keep_and_look(self: FineTuning, *, best: bool) -> None:
+        keep(self, best=best)
+        kept["averages now"] = [self.optimizer.state[p]["exp_avg"] for p in self.model.parameters()]
+        kept["random now"] = torch.get_rng_state()
+
+    monkeypatch.setattr(FineTuning, "save", save)
+    monkeypatch.setattr(FineTuning, "keep", keep_and_look)
+    report = _finetune(tmp_path, _with(epochs=9, validate_every=2, patience=2))
+    assert judged == [0, 2, 4, 6, 8]
+    assert (report.kept_step, report.steps) == (4, 8)
+    assert "2 validations in a row were no better than the one after step 4" in report.stopped
+    for now, then in zip(report.model.parameters(), kept["weights"], strict=True):
+        assert torch.equal(now, then)
+    for now, then in zip(kept["averages now"], kept["averages"], strict=True):
+        assert torch.equal(now, then)
+    assert torch.equal(kept["random now"], kept["random"])
+    assert len(report.history.losses) == 8  # the history is all of it
+
+
+def test_what_forgets_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = [10, 40, 60, 80], [90, 88, 70, 86]
+    options = {"validate_every": 2, "max_steps": 6, "patience": 9}
+    _scripted(monkeypatch, *scripts)
+    assert _finetune(None, _with(**options)).kept_step == 6
+    _scripted(monkeypatch, *scripts)
+    assert _finetune(None, _with(**options, max_forgetting=0.03)).kept_step == 2
+    _scripted(monkeypatch, *scripts)
+    assert _finetune(None, _with(**options, max_forgetting=0.01)).kept_step == 0
+
+
+def test_without_patience_the_last_weights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = _scripted(monkeypatch, [10, 60, 20, 0], [90] * 4)
+    report = _finetune(None, _with(validate_every=2, max_steps=6))
+    assert judged == [0, 2, 4, 6]
+    assert (report.kept_step, report.stopped) == (6, "all 6 steps are done.")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scripted(monkeypatch, [10, 60, 20], [90] * 3)
+    batches = FineTuning.batches
+
+    def poisoned(self: FineTuning):
+        for number, parts in enumerate(batches(self)):
+            if number == 5:
+                for part in parts:
+                    part.shares.mul_(float("inf"))
+            yield parts
+
+    monkeypatch.setattr(FineTuning, "batches", poisoned)
+    report = _finetune(tmp_path, _with(validate_every=2))
+    assert report.steps == 5
+    assert report.kept_step == 2
+    assert report.stopped.startswith("step 5: the loss is inf")
+    assert "The weights of its best step are kept." in report.stopped
+    assert all(torch.isfinite(p).all() for p in report.model.parameters())
+    written = json.loads((tmp_path / "finetune.json").read_text("utf-8"))
+    assert written["stopped"] == report.stopped
+
+
+def test_a_run_that_comes_apart_ends_and_says_why() -> None:
+    report = _finetune(None, _with(rate=30.0, epochs=12, warmup=0.0, max_norm=1e9))
+    assert report.steps == 20
+    assert "has come apart. Lower the rate" in report.stopped
+    assert report.kept_step < report.steps
+
+
+def test_all_masked_and_other_mistakes_are_no_divergence() -> None:
+    with pytest.raises(TrainingError, match="every label of a batch is masked") as caught:
+        _finetune(None, CONFIG, data=small_bases.data("pretraining"))
+    assert not isinstance(caught.value, Diverged)
+
+
+# ------------------------------------------------------------------------------------ measuring
+
+
+def test_the_held_out_loss_is_the_mean_over_all_answers() -> None:
+    """Whatever the batches: the same as all exercises in one."""
+    model, tokenizer = small_bases.decoder(seed=3), small_bases.tokenizer()
+    some = small_bases.exercises(7)
+    counted = n = 0.0
+    for exercise in some:
+        alone = held_out_loss(model, tokenizer, [exercise], 0.0)
+        answers = sum(
+            len(tokenizer.encode(f" {q.answer}", special=False)) if q.answer else 1
+            for q in exercise.questions
+        ) + len(exercise.questions)  # and each one's end
+        counted, n = counted + answers * alone, n + answers
+    assert held_out_loss(model, tokenizer, some, 0.0) == pytest.approx(counted / n, rel=1e-4)
+
+
+def test_perplexity_is_that_of_every_token() -> None:
+    model, tokenizer = small_bases.decoder(seed=3), small_bases.tokenizer()
+    texts = small_bases.data("pretraining").test.domain_text
+    nll = n = 0.0
+    for text in texts:
+        ids = torch.tensor([tokenizer.encode(reading_example(text.passages, []), special=False)])
+        log_p = model.logits(model(ids))[0, :-1].log_softmax(-1)
+        nll -= float(log_p.gather(1, ids[0, 1:, None]).sum().detach())
+        n += ids.size(1) - 1
+    expected = torch.tensor(nll / n).exp().item()
+    assert text_perplexity(model, tokenizer, texts) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_table_shows_adaptation_and_forgetting() -> None:
+    def validation(domain: int, general: int, perplexity: float) -> Validation:
+        return Validation(
+            [Score("en/medicine", 50, wilson_interval(domain, 50), wilson_interval(0, 50))],
+            [Score("en/1 passage", 40, wilson_interval(general, 40), wilson_interval(0, 40))],
+            2.0, perplexity, 9.5,
+        )  # fmt: skip
+
+    report = FineTuneReport(
+        "small", "medicine, raft", CONFIG, small_bases.decoder(), [], validation(5, 36, 80.0),
+        validation(45, 30, 12.25), running.History(), 7, 7, "", 1.0, 1, 7, 0, 0, [],
+    )  # fmt: skip
+    table = report.table()
+    assert f"{wilson_interval(45, 50)}" in table
+    assert "+0.800" in table
+    assert "-0.150" in table
+    assert "80.00" in table
+    assert "12.25" in table
+    assert "adaptation +80.0 points" in table
+    assert "forgetting: 15.0 points lost in general (-15.0)" in table
+
+
+@pytest.mark.parametrize(
+    ("make", "way"),
+    [
+        (small_bases.decoder, "closed-book"),
+        (small_bases.decoder, "raft"),
+        (small_bases.decoder, "pretraining"),
+        (small_bases.encoder_decoder, "raft"),
+        (small_bases.encoder_decoder, "pretraining"),
+    ],
+)
+def test_all_three_ways_learn_with_both_kinds_of_reader(tmp_path: Path, make, way: str) -> None:
+    """The held-out loss falls, the files are there, and the model on the disk is the one kept."""
+    base = small_bases.base(make())
+    told: list[str] = []
+    config = _with(rate=1e-2, rest_weight=float(way == "pretraining"), epochs=1, rehearsal=0.2)
+    data = small_bases.data(way)
+    report = finetune(base, data, config, tmp_path, machine=small_bases.CPU, tell=told.append)
+    assert report.after.held_out_loss < report.before.held_out_loss
+    assert "100.0 % of the weights move" in told[0]
+    assert told[1].startswith("step 0: domain ")
+    curve = json.loads((tmp_path / "curve.json").read_text("utf-8"))
+    assert {"held out"} == set(curve["validations"][0]["losses"])
+    assert {"domain", "general"} == set(curve["validations"][-1]["scores"])
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    again = Base.load(str(tmp_path))
+    for one, other in zip(again.model.parameters(), report.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    loss = held_out_loss(again.model, again.tokenizer, data.test.held_out, config.rest_weight)
+    assert loss == pytest.approx(report.after.held_out_loss, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def test_what_can_not_be_begun_with_is_said(tmp_path: Path) -> None:
+    data = small_bases.data()
+    with pytest.raises(DataError, match="there are no exercises to learn from"):
+        dataclasses.replace(data, train=[])
+    empty = dataclasses.replace(data.test, domain=[])
+    with pytest.raises(DataError, match="the test set of the domain is empty"):
+        dataclasses.replace(data, test=empty)
+    other = Tokenizer.train(["no more"], 300, SPECIAL_TOKENS, pad_token=PAD)
+    with pytest.raises(CheckpointError, match="they don't belong together"):
+        Base("small", small_bases.decoder(), other)
+    with pytest.raises(ModelUnavailable, match="gpt-vast"):
+        Base.load("gpt-vast")
+    alone = FineTuneData("mine", data.train, data.validation, data.test)
+    with pytest.raises(UsageError, match="leave --rehearsal out"):
+        _finetune(None, _with(rehearsal=0.1), data=alone)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"epochs": 0}, "epochs is 0: give 1 or more"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"patience": -1}, "patience is -1"),
+        ({"rate": 0.0}, "rate is 0.0: give a number above 0"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"warmup": 1.0}, "warmup is 1.0: give a share below 1"),
+        ({"rehearsal": -0.1}, "rehearsal is -0.1"),
+        ({"rest_weight": -1.0}, "rest_weight is -1.0"),
+        ({"max_forgetting": -0.1}, "max_forgetting is -0.1: give a share"),
+    ],
+)
+def test_configurations_that_cannot_be_meant(wrong: dict[str, float], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        FineTuneConfig(**wrong)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------ command line
+
+
+def test_the_command_prints_adaptation_and_forgetting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints.save(small_bases.decoder(), tmp_path / "base")
+    small_bases.tokenizer().save(tmp_path / "base")
+    command = [
+        "finetune", "--base", str(tmp_path / "base"), "--way", "closed-book", "--language", "es",
+        "--entities", "6", "--questions", "1", "--steps", "2", "--batch-tokens", "600",
+        "--freeze", "embeddings,0-1", "--precision", "fp32",
+    ]  # fmt: skip
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert "adaptation +0.0 points in the domain" in printed.out
+    assert "es/medicine, no passage" in printed.out
+    assert "note: the head's matrix is the token embedding" in printed.err
+    assert "of the weights move" in printed.err
+    assert main([*command, "--json", "--lora", "2", "--out", str(tmp_path / "lora")]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["steps"] == 2
+    assert body["trainable"] == 2 * 2 * 32  # query and value of one layer, rank 2, 16 + 16 wide
+    assert (tmp_path / "lora" / "adapter.safetensors").is_file()
+    assert isinstance(checkpoints.load(tmp_path / "lora"), Decoder)
+    assert main([*command, "--freeze", "7"]) == 64
+    assert "is no part of this model" in capsys.readouterr().err
+    assert main([*command, "--freeze", "0-2,embeddings,head", "--out", str(tmp_path / "x")]) == 8
+    assert "every weight of the model is frozen" in capsys.readouterr().err
+
+
+def test_ways_and_languages_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(UsageError, match="give one of closed-book, raft, pretraining"):
+        LaboratoryData(way="distillation")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="give en, es or both"):
+        LaboratoryData(languages=())
