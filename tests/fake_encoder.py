@@ -32,6 +32,9 @@ class HashEncoder:
         self.n_encoded += len(texts)
         return np.stack([self.vector(text) for text in texts])
 
+    def encode_questions(self, questions, *, progress=False):
+        return self.encode(questions, progress=progress)
+
     def vector(self, text):
         total = np.full(self.dim, 1e-3)
         for word in re.findall(r"\w+", text.lower()):

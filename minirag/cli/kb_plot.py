@@ -56,7 +56,7 @@ def draw(
     axes = figure.subplots()
     probed = np.ones(len(centres), bool)
     if question is not None:
-        query = np.asarray(base.encoder.encode([question]), np.float32)  # (1, D)
+        query = np.asarray(base.encoder.encode_questions([question]), np.float32)  # (1, D)
         nprobe = min(lists.default_nprobe() if nprobe is None else nprobe, len(centres))
         nearest = np.argsort(-(lists.centroids @ query[0]), kind="stable")[:nprobe]
         probed = np.isin(np.arange(len(centres)), nearest)

@@ -101,8 +101,8 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
     """Draw a general reading exercise: passages about entities of one kind, then questions."""
     phrasings = load("general", language)
     kind = dice.pick(KINDS_OF_TEXT)
-    groups = [_entities(dice, kind, mix) for _ in range(n_passages)]
-    texts = [_passage(dice, group, phrasings, held_out=mix.held_out) for group in groups]
+    groups = [passage_entities(dice, kind, mix) for _ in range(n_passages)]
+    texts = [general_passage(dice, group, phrasings, held_out=mix.held_out) for group in groups]
     return ask_about(
         dice,
         GENERAL,
@@ -174,23 +174,27 @@ def ask_about(
     return ReadingExercise(tuple(texts), questions, language, kind)
 
 
-def _entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:
-    """The entities of one passage: one, or several travellers who share the facts."""
+def passage_entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:
+    """Draw the entities of one passage: one, or several travellers who share the facts."""
     n_facts = dice.between(*mix.facts)
     if kind == "traveller":
         n = min(n_facts, dice.between(1, 3))
         return [GENERAL.new_entity(dice, kind, n_facts // n + (i < n_facts % n)) for i in range(n)]
     if dice.chance(mix.well_known):
         entity = dice.pick([e for e in general.well_known() if e.kind == kind])
-        return [_with_facts(entity, dice.sample(tuple(entity.facts), n_facts))]
+        return [with_facts(entity, dice.sample(tuple(entity.facts), n_facts))]
     return [GENERAL.new_entity(dice, kind, n_facts)]
 
 
-def _with_facts(entity: Entity, keys: Sequence[str]) -> Entity:
+def with_facts(entity: Entity, keys: Sequence[str]) -> Entity:
+    """Return the entity with some of its facts alone."""
     return entity._replace(facts={key: entity.facts[key] for key in keys})
 
 
-def _passage(dice: Dice, group: Sequence[Entity], phrasings: Phrasings, *, held_out: bool) -> str:
+def general_passage(
+    dice: Dice, group: Sequence[Entity], phrasings: Phrasings, *, held_out: bool
+) -> str:
+    """Write about the entities of one passage, in one of the forms that the general world has."""
     if group[0].kind == "traveller":
         return passages.story(dice, group, phrasings, held_out=held_out)
     form = dice.unit()
@@ -229,7 +233,7 @@ def plain_text(dice: Dice, language: str, *, held_out: bool = False) -> ReadingE
     if form < 0.25:
         travellers = [GENERAL.new_entity(dice, "traveller", dice.between(2, 4)) for _ in "ab"]
         known = dice.pick(general.well_known())
-        travellers.append(_with_facts(known, dice.sample(tuple(known.facts), 2)))
+        travellers.append(with_facts(known, dice.sample(tuple(known.facts), 2)))
         text = passages.story(dice, travellers, phrasings, held_out=held_out)
     else:
         if form < 0.75:

@@ -220,7 +220,7 @@ def beir_retrieval(
         if not near:
             index = FlatIndex(encoder.dim, "cosine")
             index.add(encoder.encode(texts, progress=progress))
-            vectors = encoder.encode(queries, progress=progress)
+            vectors = encoder.encode_questions(queries, progress=progress)
             near.extend(zip(*index.search(vectors, _RANKED_BEIR), strict=True))
         return near
 

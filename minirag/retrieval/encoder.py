@@ -1,7 +1,9 @@
-"""The bi-encoder: a text in, one unit vector out; questions and passages through the same model.
+"""The bi-encoder: a text in, one unit vector out.
 
 A transformer encoder gives a state for every token; pooling makes one vector of them; normalised,
-the inner product of two vectors is the cosine of their angle (Reimers and Gurevych 2019).
+the inner product of two vectors is the cosine of their angle (Reimers and Gurevych 2019). Mostly
+questions and passages go through the same model; a bi-encoder may have a tower for each (Karpukhin
+et al. 2020), and then questions have to go through :meth:`BiEncoder.encode_questions`.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from tqdm import tqdm
 
 from minirag.errors import CheckpointError
 from minirag.text.tokenizer import Tokenizer
+from minirag.training.weights import shipped_or_other
 from minirag.transformer import checkpoints
 from minirag.transformer.hub import locate
 from minirag.transformer.models import Encoder
 
 Pooling = Literal["mean", "cls", "last"]
+
+QUESTIONS = "questions.safetensors"  # weights of the questions' tower, if they have their own
 
 STRETCH = 16_384  # texts sorted by length together
 TOKENS_PER_BATCH = 2048  # measured: larger batches fall out of the cache, smaller ones pay per call
@@ -71,8 +76,10 @@ class BiEncoder:
         fingerprint: str,
         pooling: Pooling = "mean",
         max_tokens: int | None = None,
+        question_model: Encoder | None = None,
     ) -> None:
         self.model, self.tokenizer, self.pooling = model, tokenizer, pooling
+        self.question_model = question_model or model
         self.name, self.fingerprint = name, fingerprint
         self.dim = model.config.d_model
         self.max_tokens = min(max_tokens or model.config.max_length, model.config.max_length)
@@ -83,6 +90,8 @@ class BiEncoder:
     ) -> BiEncoder:
         """Load a model by name or from a directory in sentence-transformers' layout.
 
+        Names are those of public models and of what minirag ships (``"retriever"``).
+
         Raises
         ------
         ModelUnavailable
@@ -90,7 +99,7 @@ class BiEncoder:
         CheckpointError
             If it is not an encoder, or asks for a pooling that isn't one of ours.
         """
-        files = locate(name_or_path, download=download)
+        files = locate(shipped_or_other(name_or_path), download=download)
         model = checkpoints.load(files.directory, dtype)
         if not isinstance(model, Encoder):
             raise CheckpointError(
@@ -102,19 +111,29 @@ class BiEncoder:
             Tokenizer.load(files.directory),
             name=files.name,
             fingerprint=files.fingerprint,
-            pooling=_pooling_of(files.directory),
+            pooling=pooling_of(files.directory),
             max_tokens=_max_tokens_of(files.directory),
+            question_model=_question_model(files.directory, model, dtype),
         )
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """Vectors of unit length, float32 (n, D), in the order of the texts."""
+        return self._encode(self.model, texts, progress)
+
+    def encode_questions(
+        self, questions: Sequence[str], *, progress: bool = False
+    ) -> NDArray[np.float32]:
+        """The same for questions, which may have a tower of their own."""
+        return self._encode(self.question_model, questions, progress)
+
+    def _encode(self, model: Encoder, texts: Sequence[str], progress: bool) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         n_cut = 0
         # A stretch at a time: long enough to find texts of one length, short enough to hold.
         for start in range(0, len(texts), STRETCH):
             tokens = self.tokenizer.encode_batch(texts[start : start + STRETCH])
             n_cut += sum(len(ids) > self.max_tokens for ids in tokens)
-            tokens = [self._cut(ids) for ids in tokens]
+            tokens = [cut_to(self.max_tokens, ids, self.tokenizer.n_special) for ids in tokens]
             # The bar counts tokens: the longest texts come first, and a text is no unit of work.
             with tqdm(
                 desc=f"encoding {start + len(tokens):,} of {len(texts):,}",
@@ -125,7 +144,7 @@ class BiEncoder:
                 leave=start + STRETCH >= len(texts),
             ) as bar:
                 for rows in _batches_of_like_length(tokens, TOKENS_PER_BATCH):
-                    vectors = self._vectors([tokens[row] for row in rows])
+                    vectors = self._vectors(model, [tokens[row] for row in rows])
                     out[[start + row for row in rows]] = vectors.float().numpy()
                     bar.update(sum(len(tokens[row]) for row in rows))
         if n_cut:
@@ -133,29 +152,30 @@ class BiEncoder:
                 f"{n_cut} of {len(texts)} texts have more than the {self.max_tokens} tokens that "
                 f"{self.name} reads; their ends were cut off.",
                 TruncationWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return out
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        """At most ``max_tokens``: text goes, the special token that ends it stays."""
-        if len(ids) <= self.max_tokens:
-            return ids
-        tail = ids[-1:] if self.tokenizer.n_special > 1 else []
-        return ids[: self.max_tokens - len(tail)] + tail
-
     @torch.inference_mode()
-    def _vectors(self, batch: list[list[int]]) -> Tensor:
+    def _vectors(self, model: Encoder, batch: list[list[int]]) -> Tensor:
         """Token ids, padded on the right, to unit vectors (B, D)."""
         lengths = torch.tensor([len(ids) for ids in batch])
         T = int(lengths.max())
-        pad = self.model.config.pad_id or 0
+        pad = model.config.pad_id or 0
         ids = torch.tensor([row + [pad] * (T - len(row)) for row in batch])  # (B, T)
         keep = None if bool((lengths == T).all()) else torch.arange(T) < lengths[:, None]
-        device = self.model.device
+        device = model.device
         keep = None if keep is None else keep.to(device)
-        states = self.model(ids.to(device), keep)
+        states = model(ids.to(device), keep)
         return F.normalize(pool(states.float(), keep, self.pooling), dim=-1).cpu()
+
+
+def cut_to(max_tokens: int, ids: list[int], n_special: int) -> list[int]:
+    """At most ``max_tokens``: text goes, the special token that ends it stays."""
+    if len(ids) <= max_tokens:
+        return ids
+    tail = ids[-1:] if n_special > 1 else []
+    return ids[: max_tokens - len(tail)] + tail
 
 
 def _batches_of_like_length(tokens: list[list[int]], budget: int) -> Iterator[list[int]]:
@@ -178,7 +198,17 @@ def _read_json(path: Path) -> dict[str, object]:
     return values if isinstance(values, dict) else {}
 
 
-def _pooling_of(directory: Path) -> Pooling:
+def _question_model(directory: Path, model: Encoder, dtype: torch.dtype) -> Encoder | None:
+    """The questions' own tower, of the same shape as the passages'; None if they share one."""
+    path = directory / QUESTIONS
+    if not path.is_file():
+        return None
+    questions = checkpoints.fill(model.config, checkpoints.read_tensors(path), path, dtype)
+    assert isinstance(questions, Encoder)  # the configuration is an encoder's
+    return questions
+
+
+def pooling_of(directory: Path) -> Pooling:
     """How sentence-transformers' ``1_Pooling/config.json`` says to pool; mean if it is silent."""
     values = _read_json(directory / "1_Pooling" / "config.json")
     chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on]

@@ -75,7 +75,9 @@ class HybridRetriever:
         _check(questions, k)
         words, index, depth = self.snapshot.words, self.snapshot.index, max(k, DEPTH)
         assert words is not None
-        vectors = encode_checked(self.encoder, questions, progress=progress)  # (Q, D)
+        vectors = encode_checked(
+            self.encoder, questions, questions=True, progress=progress
+        )  # (Q, D)
         by_vector = index.search(vectors, depth)[1]  # (Q, depth)
         found = []
         for question, vector, near in zip(questions, vectors, by_vector, strict=True):

@@ -73,11 +73,18 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> Vectors:
         """Vectors (n, D) of length 1, in the order of the texts."""
 
+    def encode_questions(self, questions: Sequence[str], *, progress: bool = False) -> Vectors:
+        """The same for questions, if they are encoded in another way than passages."""
+
 
 def encode_checked(
-    encoder: TextEncoder, texts: Sequence[str], *, progress: bool = False
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    *,
+    questions: bool = False,
+    progress: bool = False,
 ) -> Vectors:
-    """Vectors (n, D), after making sure that the encoder kept its word.
+    """Vectors (n, D) of passages or of questions, after making sure that the encoder kept its word.
 
     Raises
     ------
@@ -86,7 +93,8 @@ def encode_checked(
     """
     if not texts:
         return np.empty((0, encoder.dim), np.float32)
-    vectors = np.asarray(encoder.encode(texts, progress=progress), np.float32)
+    encode = encoder.encode_questions if questions else encoder.encode
+    vectors = np.asarray(encode(texts, progress=progress), np.float32)
     if vectors.shape != (len(texts), encoder.dim):
         raise UsageError(
             f"{encoder.name} made vectors of shape {vectors.shape} of {len(texts)} texts: "

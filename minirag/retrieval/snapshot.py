@@ -184,4 +184,5 @@ class DenseRetriever:
         for question in questions:
             if not question.strip():
                 raise UsageError("the question is empty: ask something.")
-        return self.snapshot.search(encode_checked(self.encoder, questions, progress=progress), k)
+        vectors = encode_checked(self.encoder, questions, questions=True, progress=progress)
+        return self.snapshot.search(vectors, k)

@@ -195,6 +195,34 @@ class Tokenizer:
             chat_template=self.chat_template,
         )
 
+    def framed(self, first: str, last: str) -> Tokenizer:
+        """The same vocabulary, putting these special tokens around every text it encodes.
+
+        A space goes before the text: in a byte-level vocabulary " Tor" and "Tor" are different
+        tokens, and a name must look the same whether a text begins with it or not.
+
+        Raises
+        ------
+        CheckpointError
+            If a token is not in the vocabulary.
+        """
+        ids = [(token, self.id_of(token)) for token in (first, last)]
+        for token, index in ids:
+            if index is None:
+                raise CheckpointError(f"the token {token!r} is not in the vocabulary.")
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.normalizer = tokenizers.normalizers.Prepend(" ")
+        backend.post_processor = tokenizers.processors.TemplateProcessing(
+            single=[first, "$A", last], special_tokens=ids
+        )
+        return Tokenizer(
+            backend,
+            pad_token=self.pad_token,
+            bos_token=self.bos_token,
+            eos_token=self.eos_token,
+            chat_template=self.chat_template,
+        )
+
     # -- files -------------------------------------------------------------------------------
 
     @classmethod

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -219,14 +219,28 @@ class Pretraining:
             yield batch.to(self.machine.device)
 
 
-def recipe_as_json(recipe: Recipe) -> dict[str, Any]:
+class RunRecipe(Protocol):
+    """What every recipe, a dataclass, knows about its length."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run."""
+
+    def with_steps(self, steps: int) -> Any:
+        """The same for a run of another length."""
+
+    def same_beginning(self, other: Any, steps: int) -> bool:
+        """Whether two lengths of one recipe take the same first ``steps`` steps."""
+
+
+def recipe_as_json(recipe: Any) -> dict[str, Any]:
     """A recipe as plain values; two recipes are equal if these are."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return values
 
 
 def check_directory(
-    checkpoint: Path, recipe: Recipe, seed: int, machine: Machine, resume: bool
+    checkpoint: Path, recipe: RunRecipe, seed: int, machine: Machine, resume: bool
 ) -> None:
     """Refuse to mix up runs: ``out`` holds nothing, or just the run that is to be resumed.
 

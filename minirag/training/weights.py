@@ -53,8 +53,19 @@ def locate_weights(name: str, root: Path | None = None) -> Path:
     return directory
 
 
+def shipped_or_other(name_or_path: str) -> str:
+    """The directory of what minirag ships under this name; anything else as it was given.
+
+    A model in a directory of that name, here, goes first.
+    """
+    shipped, given = weights_root() / name_or_path, Path(name_or_path)
+    if given.name != name_or_path or (given / CONFIG).is_file():
+        return name_or_path
+    return str(shipped) if (shipped / CONFIG).is_file() else name_or_path
+
+
 def seal(directory: Path) -> Path:
-    """Write ``checksums.json`` over all files in a directory, not over those in directories below.
+    """Write ``checksums.json`` over the files of a model, not over those of a run in progress.
 
     Raises
     ------
@@ -62,7 +73,7 @@ def seal(directory: Path) -> Path:
         If writing fails.
     """
     sums = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        _name(path, directory): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in _files(directory)
     }
     path = directory / CHECKSUMS
@@ -71,12 +82,19 @@ def seal(directory: Path) -> Path:
 
 
 def _files(directory: Path) -> list[Path]:
-    """What is sealed: plain files, without the seal itself and without hidden ones."""
+    """What is sealed: plain files, without the seal itself and without hidden ones.
+
+    Of the directories below only that counts which says how a sentence encoder pools.
+    """
     return sorted(
         path
-        for path in directory.iterdir()
+        for path in (*directory.iterdir(), *(directory / "1_Pooling").glob("*"))
         if path.is_file() and path.name != CHECKSUMS and not path.name.startswith(".")
     )
+
+
+def _name(path: Path, directory: Path) -> str:
+    return path.relative_to(directory).as_posix()
 
 
 def problems(directory: Path) -> list[str]:
@@ -91,7 +109,7 @@ def problems(directory: Path) -> list[str]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [f"{directory / CHECKSUMS} can't be read: {error}."]
     found = []
-    present = {path.name: path for path in _files(directory)}
+    present = {_name(path, directory): path for path in _files(directory)}
     for name in sorted(set(present) - set(entries)):
         found.append(f"{present[name]} is not in {CHECKSUMS}.")
     for name, (size, digest) in entries.items():
