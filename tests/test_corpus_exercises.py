@@ -28,7 +28,7 @@ from minirag.errors import UsageError
 # purpose. The well-known facts are what shipped weights have learned by heart: a change of theirs
 # wants new weights.
 STREAM_SHA256 = "26f93a3031ab562579fefb38c3a65658ef3e6893d4e4d47ba2ce330168e2a369"
-WELL_KNOWN_SHA256 = "b8aee22f8e5ab7fead196d3c608a195eb5939f86503a215dc9828ce826046a18"
+WELL_KNOWN_SHA256 = "80987a3c96526b563e32d5a3d2d49f9c8f3ad8271d7be59d00f7202f5132bff8"
 
 
 def fair(exercise):

@@ -55,6 +55,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("question", metavar="QUESTION")
+    add_answer_options(parser)
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show scores, prompt, token budget, each token's probability and what it read",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
+    parser.set_defaults(run=run)
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every verb that answers from documents."""
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kb", type=Path, help="a knowledge base that `minirag index` made")
     where.add_argument("--docs", type=Path, help="a folder of text; its index is cached")
@@ -98,13 +110,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="number the passages and ask for markers like [1], which are checked; for larger "
         "readers, small ones can't",
     )
-    parser.add_argument(
-        "--explain",
-        action="store_true",
-        help="show scores, prompt, token budget, each token's probability and what it read",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,13 +117,31 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     import_torch()
     from minirag.errors import UsageError
+
+    if not args.question.strip():
+        raise UsageError("the question is empty: ask something, in quotation marks.")
+    pipeline, base = open_pipeline(args)
+    ready = time.perf_counter() - began
+    result = pipeline.ask(args.question, None if args.json else print_piece)
+    readings = _readings(pipeline, result) if args.explain else None
+    if args.json:
+        print(
+            json.dumps(answer_as_json(pipeline, base, result, readings, ready), ensure_ascii=False)
+        )
+    else:
+        print_result(pipeline, base, result, ready)
+        if args.explain:
+            _print_explanation(result, readings or [])
+    return 0
+
+
+def open_pipeline(args: argparse.Namespace) -> tuple[Pipeline, KnowledgeBase]:
+    """The pipeline that the options ask for, over the knowledge base as it is at each question."""
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
     from minirag.rag.prompt import MARKED, SENTENCE
     from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
-    if not args.question.strip():
-        raise UsageError("the question is empty: ask something, in quotation marks.")
     sampling = dataclasses.replace(
         WRITING,
         max_new_tokens=args.max_new_tokens,
@@ -138,21 +161,12 @@ def run(args: argparse.Namespace) -> int:
     kind = args.retriever or "dense"
     threshold = threshold_for(base.encoder.name, args.threshold, kind)
     pipeline = Pipeline(
-        base.retriever(kind),
+        base.live(kind),
         Reader.load(args.reader, precision=args.precision),
         dataclasses.replace(settings, threshold=threshold),
     )
     print_report(report)
-    ready = time.perf_counter() - began
-    result = pipeline.ask(args.question, None if args.json else _print_piece)
-    readings = _readings(pipeline, result) if args.explain else None
-    if args.json:
-        print(json.dumps(_as_json(pipeline, base, result, readings, ready), ensure_ascii=False))
-    else:
-        _print_result(pipeline, base, result, ready)
-        if args.explain:
-            _print_explanation(result, readings or [])
-    return 0
+    return pipeline, base
 
 
 def _readings(pipeline: Pipeline, result: Answer | Abstention) -> list[Any]:
@@ -169,18 +183,20 @@ def _readings(pipeline: Pipeline, result: Answer | Abstention) -> list[Any]:
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text without control characters."""
     return text.translate(_CONTROL)
 
 
-def _print_piece(piece: str) -> None:
-    print(_plain(piece), end="", flush=True)
+def print_piece(piece: str) -> None:
+    """A part of the answer, as soon as it is written."""
+    print(plain(piece), end="", flush=True)
 
 
-def _print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> None:
+def print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> None:
     """As wide as the terminal, and no wider than one reads with ease."""
     width = min(shutil.get_terminal_size().columns, 100)
-    flat = _plain(" ".join(text.split()))
+    flat = plain(" ".join(text.split()))
     print(
         textwrap.fill(
             flat,
@@ -193,22 +209,24 @@ def _print_wrapped(text: str, indent: str = "", max_lines: int | None = None) ->
     )
 
 
-def _place(passage: Passage) -> str:
+def place_of(passage: Passage) -> str:
+    """Where a passage stands: its document and headings."""
     if not passage.heading:
-        return _plain(passage.document_id)
-    return _plain(f"{passage.document_id}  {passage.heading}")
+        return plain(passage.document_id)
+    return plain(f"{passage.document_id}  {passage.heading}")
 
 
-def _print_result(
-    pipeline: Pipeline, base: KnowledgeBase, result: Answer | Abstention, ready: float
+def print_result(
+    pipeline: Pipeline, base: KnowledgeBase, result: Answer | Abstention, ready: float | None = None
 ) -> None:
+    """The answer's end (it was streamed), its sources, and how long it took."""
     from minirag.rag.pipeline import Answer
 
     if not isinstance(result, Answer):
-        _print_wrapped(result.text)
+        print_wrapped(result.text)
         if result.hits:
             print("\nThe nearest passages all the same:")
-            _print_hits(result.hits)
+            print_hits(result.hits)
         return
     print("\n" if result.text else "The model wrote nothing.\n")
     if result.invalid_citations:
@@ -228,7 +246,7 @@ def _print_result(
     if result.citations:
         print("Sources")
         for citation in result.citations:
-            print(f"[{citation.number}] {_place(citation.passage)}")
+            print(f"[{citation.number}] {place_of(citation.passage)}")
             if citation.quoted:
                 start, end = (citation.passage.start + place for place in citation.quoted)
                 how = f"the answer stands there word for word, characters {start} to {end}"
@@ -236,15 +254,16 @@ def _print_result(
                 by = "cited by the model" if citation.marked else "found by comparing words"
                 how = f"holds {citation.support:.0%} of the answer's words ({by})"
             print(f"    score {citation.score:.2f}, {how}")
-            _print_wrapped(_around(citation), indent="    ", max_lines=3)
+            print_wrapped(_around(citation), indent="    ", max_lines=3)
     else:
         if result.text:
             print("No passage given holds most of the answer's words: don't rely on it.")
         print("Retrieved")
-        _print_hits(result.hits)
+        print_hits(result.hits)
     seconds = result.timings
+    started = "" if ready is None else f"{ready:.1f} s to start, "
     print(
-        f"\n{pipeline.reader.name}, {base.encoder.name}; {ready:.1f} s to start, "
+        f"\n{pipeline.reader.name}, {base.encoder.name}; {started}"
         f"{seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
     )
 
@@ -258,16 +277,17 @@ def _around(citation: Citation) -> str:
     return text[max(before.rfind(". ") + 1, before.rfind("\n") + 1) :]
 
 
-def _print_hits(hits: list[Hit]) -> None:
+def print_hits(hits: list[Hit]) -> None:
+    """Scores and places, numbered."""
     for number, hit in enumerate(hits, start=1):
-        print(f"[{number}] {hit.score:.2f}  {_place(hit.passage)}")
+        print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
     from minirag.rag.pipeline import Answer
 
     print("\n== retrieved ==")
-    _print_hits(result.hits)
+    print_hits(result.hits)
     if not isinstance(result, Answer):
         return
     prompt = result.prompt
@@ -277,7 +297,7 @@ def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None
         f"{prompt.reserved}, free {prompt.context - prompt.used - prompt.reserved}; "
         f"{counted(len(prompt.passages), 'passage')} given, {len(prompt.dropped)} dropped"
     )
-    print(f"\n== prompt ==\n{_plain(prompt.text)}")
+    print(f"\n== prompt ==\n{plain(prompt.text)}")
     print("== answer, token by token ==")
     heads = "".join(f"  [{n}] " for n in range(1, len(prompt.passages) + 1))
     print(f"{'token':<16}probability  attention on passages{heads}")
@@ -293,13 +313,14 @@ def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None
 # -- for programs ----------------------------------------------------------------------------------
 
 
-def _as_json(
+def answer_as_json(
     pipeline: Pipeline,
     base: KnowledgeBase,
     result: Answer | Abstention,
     readings: list[Any] | None,
-    ready: float,
+    ready: float | None = None,
 ) -> dict[str, object]:
+    """An answer or an abstention as plain values."""
     from minirag.rag.pipeline import Answer
 
     values: dict[str, object] = {
@@ -307,14 +328,14 @@ def _as_json(
         "answer": result.text if isinstance(result, Answer) else None,
         "abstained": result.abstained,
         "citations": [],
-        "retrieved": [_hit_json(hit) for hit in result.hits],
+        "retrieved": [hit_as_json(hit) for hit in result.hits],
         "threshold": pipeline.settings.threshold,
         "models": {
             "reader": {"name": pipeline.reader.name, "fingerprint": pipeline.reader.fingerprint},
             "encoder": {"name": base.encoder.name, "fingerprint": base.encoder.fingerprint},
         },
         "timings": {
-            "load": round(ready, 4),
+            **({} if ready is None else {"load": round(ready, 4)}),
             "retrieve": round(result.timings.retrieve, 4),
             "first_token": round(result.timings.first_token, 4),
             "read": round(result.timings.read, 4),
@@ -354,7 +375,8 @@ def _as_json(
     return values
 
 
-def _hit_json(hit: Hit) -> dict[str, object]:
+def hit_as_json(hit: Hit) -> dict[str, object]:
+    """A passage found, as plain values."""
     return _hit_json_of(hit.passage, hit.score)
 
 

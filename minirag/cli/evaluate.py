@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from minirag.cli import evaluate_dialogue
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
@@ -19,6 +20,12 @@ from minirag.cli.bases import (
     threshold_for,
 )
 
+# argparse would not break its own line of alternatives, which is longer than a terminal.
+_USAGE = """\
+minirag evaluate [-h] (--squad FILE | --beir DIR | --questions FILE |
+                       --laboratory DOMAIN | --follow-ups DOMAIN | --faq DOMAIN)
+                      [options]
+"""
 _DESCRIPTION = """\
 Score the retriever, and on SQuAD the whole pipeline, with 95 % bootstrap
 intervals.
@@ -32,11 +39,22 @@ are the collection, the questions are asked of all of it. --beir takes a folder
 in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), scored as
 trec_eval does. The paragraphs' vectors are cached.
 
+--laboratory asks for passages of the invented world, about entities that no
+training drew: in each language, across the two, by vectors, words and both,
+and apart for names that the tokenizer breaks up most.
+
+--follow-ups asks follow-up questions in the laboratory, with and without what
+their history adds; --faq measures when a frequent question is taken for
+another one. Both compare words unless --encoder names a model.
+
 examples:
   minirag evaluate --squad train-v1.1.json.gz --limit 300
   minirag evaluate --squad dev-v2.0.json --limit 300 --retrieval-only
   minirag evaluate --beir cranfield
   minirag evaluate --questions mine.jsonl --docs handbook
+  minirag evaluate --laboratory medicine --encoder retriever
+  minirag evaluate --follow-ups medicine --language es
+  minirag evaluate --faq law --picture faq.png
 """
 
 
@@ -45,6 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "evaluate",
         help="score retrieval and answers: SQuAD, BEIR, your own",
+        usage=_USAGE,
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,10 +73,30 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what.add_argument(
         "--questions", type=Path, metavar="FILE", help="your own, with --docs or --kb"
     )
+    what.add_argument(
+        "--laboratory",
+        choices=("general", "medicine", "law"),
+        help="passages of its world, searched as a retriever's training is tested",
+    )
+    dialogue = evaluate_dialogue.DOMAINS
+    what.add_argument("--follow-ups", choices=dialogue, help="of conversations in its world")
+    what.add_argument("--faq", choices=dialogue, help="frequent questions about its world")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--docs", type=Path, help="the documents that --questions are about")
     where.add_argument("--kb", type=Path, help="the same as a knowledge base")
-    parser.add_argument("--limit", type=int, metavar="N", help="questions, drawn by --seed")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="questions, drawn by --seed (default: all; --laboratory: 400)",
+    )
+    parser.add_argument(
+        "--passages",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="with --laboratory: how many in each language (default: 5000)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of draw and bootstrap (default: 0)"
     )
@@ -66,7 +105,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-k", type=int, default=3, metavar="N", help="passages to read (default: 3)"
     )
     parser.add_argument("--threshold", type=float, metavar="SCORE", help="as of `minirag ask`")
-    add_retriever_option(parser, default="--beir: all three, else dense")
+    add_retriever_option(parser, default="--beir, --laboratory: all three, else dense")
     parser.add_argument(
         "--peers",
         action="store_true",
@@ -85,6 +124,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="answers in the documents' words, as `ask --quote` gives (default with --squad)",
     )
     add_encoder_options(parser)
+    evaluate_dialogue.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)
 
@@ -93,6 +133,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     if args.questions is not None:
         results = _own(args)
+    elif args.laboratory is not None:
+        results = _laboratory(args)
+    elif args.follow_ups is not None:
+        results = evaluate_dialogue.follow_ups(args)
+    elif args.faq is not None:
+        results = evaluate_dialogue.faq(args)
     else:
         results = _beir(args) if args.beir is not None else _squad(args)
     if args.json:
@@ -124,6 +170,30 @@ def _beir(args: argparse.Namespace) -> dict[str, object]:
         "documents": len(data.corpus),
         "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
         "retrieval": {name: measured.to_json() for name, measured in scores.items()},
+    }
+
+
+def _laboratory(args: argparse.Namespace) -> dict[str, object]:
+    from minirag.retrieval.retrieval_tests import WAYS, evaluate_retriever, table
+
+    encoder = load_encoder(args.encoder, args.precision)
+    scores = evaluate_retriever(
+        encoder,
+        args.laboratory,
+        seed=args.seed,
+        passages=args.passages,
+        questions=400 if args.limit is None else args.limit,
+        ways=WAYS if args.retriever is None else (args.retriever,),
+        progress=show_bars(args),
+    )
+    if not args.json:
+        print(f"{args.passages:,} passages in each language, encoded by {encoder.name}")
+        print(table(scores))
+    return {
+        "laboratory": args.laboratory,
+        "seed": args.seed,
+        "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        "retrieval": [score.as_json() for score in scores],
     }
 
 

@@ -1,0 +1,199 @@
+"""``minirag chat``: a conversation with documents, in which follow-up questions are understood."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from minirag.cli.ask import (
+    add_answer_options,
+    answer_as_json,
+    hit_as_json,
+    open_pipeline,
+    place_of,
+    plain,
+    print_piece,
+    print_result,
+)
+from minirag.cli.bases import counted, import_torch
+from minirag.errors import MiniragError, UsageError
+
+if TYPE_CHECKING:
+    from minirag.rag.conversation import Conversation
+    from minirag.rag.rewriting import Rewrite
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+_DESCRIPTION = """\
+Ask one question after the other. A follow-up that leaves something out ("And
+for children?", "Who grants it?") is made whole from the question before it,
+and what is searched is shown; a question that stands alone is left as it is.
+Every answer has its own sources. In a pipe, one question a line.
+
+while it runs:
+  /sources  the passages of the last answer in full
+  /reset    forget the conversation so far
+  /help     these lines
+  /quit     end, as Ctrl-D does
+
+examples:
+  minirag chat --docs handbook
+  minirag chat --kb kb --quote
+  minirag chat --kb kb --json < questions.txt
+"""
+_COMMANDS = "/sources: the last answer's passages   /reset: forget   /quit: end"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb ``chat`` to the command line."""
+    parser = subparsers.add_parser(
+        "chat",
+        help="ask one question after the other, with follow-ups",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_answer_options(parser)
+    parser.add_argument(
+        "--history-turns", type=int, default=8, metavar="N", help="turns remembered (default: 8)"
+    )
+    parser.add_argument(
+        "--history-tokens",
+        type=int,
+        default=2048,
+        metavar="N",
+        help="of questions and answers remembered, at most (default: 2048)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Talk until the input ends."""
+    import_torch()
+    from minirag.rag.conversation import Bounds, Conversation
+    from minirag.rag.names import names_of
+    from minirag.rag.rewriting import RuleRewriter
+
+    bounds = Bounds(args.history_turns, args.history_tokens)  # wrong ones are told now
+    pipeline, base = open_pipeline(args)
+    talk = Conversation(pipeline, RuleRewriter(names_of(base)), bounds)
+    loop = _JsonLoop(talk, base) if args.json else _Loop(talk, base)
+    try:
+        for line in _lines(None if args.json else _COMMANDS):
+            if line in ("/quit", "/exit"):
+                break
+            if line:
+                loop.take(line)
+    except KeyboardInterrupt:  # Ctrl-C ends the chat, in the middle of an answer, too
+        print(file=sys.stderr)
+        return 130
+    return 0
+
+
+def _lines(greeting: str | None) -> Iterator[str]:
+    """What is typed, or what comes out of a pipe, without the ends of lines."""
+    if sys.stdin.isatty() and greeting is not None:
+        with contextlib.suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401  # arrow keys and earlier lines, in input()
+        print(greeting)
+        with contextlib.suppress(EOFError):  # Ctrl-D
+            while True:
+                yield input("\n? ").strip()
+        print()
+        return
+    reconfigure = getattr(sys.stdin, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8", errors="replace")
+    for line in sys.stdin:
+        yield line.strip()
+
+
+class _Loop:
+    """A conversation for people."""
+
+    def __init__(self, talk: Conversation, base: KnowledgeBase) -> None:
+        self.talk, self.base = talk, base
+
+    def take(self, line: str) -> None:
+        """Answer a question or obey a command; what can't be done is said, and it goes on."""
+        try:
+            if line.startswith("/"):
+                self.command(line)
+            else:
+                self.question(line)
+        except MiniragError as error:
+            self.failed(line, error)
+
+    def command(self, line: str) -> None:
+        if line == "/sources":
+            self.sources()
+        elif line == "/reset":
+            n = len(self.talk.turns)
+            self.talk.reset()
+            self.forgot(n)
+        elif line == "/help":
+            self.help()
+        else:
+            raise UsageError(f"there is no command {line.split()[0]}: /help lists them.")
+
+    def question(self, line: str) -> None:
+        if not sys.stdin.isatty():  # so that a transcript can be read
+            print(f"? {plain(line)}")
+        turn = self.talk.ask(line, print_piece, self.rewritten)
+        print_result(self.talk.pipeline, self.base, turn.result)
+        if not sys.stdin.isatty():
+            print()
+
+    def rewritten(self, rewrite: Rewrite) -> None:
+        print(f"[searching for: {plain(rewrite.text)}]", flush=True)
+
+    def sources(self) -> None:
+        if not self.talk.turns:
+            print("Nothing has been asked yet.")
+            return
+        for number, hit in enumerate(self.talk.turns[-1].sources, start=1):
+            print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
+            print(plain(hit.passage.text) + "\n")
+
+    def forgot(self, n: int) -> None:
+        print(f"Forgot {counted(n, 'turn')}.")
+
+    def help(self) -> None:
+        print(_COMMANDS)
+
+    def failed(self, line: str, error: MiniragError) -> None:
+        print(f"minirag: {error}", file=sys.stderr)
+
+
+class _JsonLoop(_Loop):
+    """A conversation for programs: an object for each line that comes in."""
+
+    def question(self, line: str) -> None:
+        turn = self.talk.ask(line)
+        values = answer_as_json(self.talk.pipeline, self.base, turn.result, None)
+        asked = {
+            "question": turn.question,
+            "searched": turn.searched,
+            "rewritten": turn.rewrite.rule is not None,
+            "rule": turn.rewrite.rule,
+        }
+        self.say({**asked, **{k: v for k, v in values.items() if k != "question"}})
+
+    def sources(self) -> None:
+        hits = self.talk.turns[-1].sources if self.talk.turns else []
+        self.say({"command": "/sources", "sources": [hit_as_json(hit) for hit in hits]})
+
+    def forgot(self, n: int) -> None:
+        self.say({"command": "/reset", "forgotten": n})
+
+    def help(self) -> None:
+        self.say({"command": "/help", "help": _COMMANDS})
+
+    def failed(self, line: str, error: MiniragError) -> None:
+        self.say({"question": line, "error": str(error)})
+
+    def say(self, values: dict[str, object]) -> None:
+        print(json.dumps(values, ensure_ascii=False), flush=True)
