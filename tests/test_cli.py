@@ -182,13 +182,13 @@ def test_index_says_what_it_did(call, docs, tmp_path) -> None:
 
 def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> None:
     encoded: list[str] = []
-    encode = BiEncoder.encode
+    for name in ("encode", "encode_questions"):
 
-    def counting(self, texts, *, progress=False):
-        encoded.extend(texts)
-        return encode(self, texts, progress=progress)
+        def counting(self, texts, *, progress=False, encode=getattr(BiEncoder, name)):
+            encoded.extend(texts)
+            return encode(self, texts, progress=progress)
 
-    monkeypatch.setattr(BiEncoder, "encode", counting)
+        monkeypatch.setattr(BiEncoder, name, counting)
     (docs / "writer.txt").write_text("A page break is inserted with the menu.\n", "utf-8")
     (docs / "calc" / "charts.md").unlink()
     (docs / "new.md").write_text("# Styles\n\nStyles format a whole document.\n", "utf-8")
@@ -318,13 +318,13 @@ def test_docs_are_cached_by_content(call, docs, monkeypatch) -> None:
     given = ("--docs", docs, "--max-new-tokens", 2)
     first = ask(call, "A bar chart?", *given)
     encoded: list[str] = []
-    encode = BiEncoder.encode
+    for name in ("encode", "encode_questions"):
 
-    def counting(self, texts, *, progress=False):
-        encoded.extend(texts)
-        return encode(self, texts, progress=progress)
+        def counting(self, texts, *, progress=False, encode=getattr(BiEncoder, name)):
+            encoded.extend(texts)
+            return encode(self, texts, progress=progress)
 
-    monkeypatch.setattr(BiEncoder, "encode", counting)
+        monkeypatch.setattr(BiEncoder, name, counting)
     second = ask(call, "A bar chart?", *given)
     assert encoded == ["A bar chart?"]
     assert second["retrieved"] == first["retrieved"]
