@@ -180,15 +180,23 @@ def test_index_says_what_it_did(call, docs, tmp_path) -> None:
     )
 
 
-def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> None:
-    encoded: list[str] = []
-    for name in ("encode", "encode_questions"):
+def _count_texts(monkeypatch, encoded: list[str]) -> None:
+    """Note every text that is encoded, as a passage or as a question."""
 
-        def counting(self, texts, *, progress=False, encode=getattr(BiEncoder, name)):
+    def counting(encode):
+        def noted(self, texts, *, progress=False):
             encoded.extend(texts)
             return encode(self, texts, progress=progress)
 
-        monkeypatch.setattr(BiEncoder, name, counting)
+        return noted
+
+    for name in ("encode", "encode_questions"):
+        monkeypatch.setattr(BiEncoder, name, counting(getattr(BiEncoder, name)))
+
+
+def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> None:
+    encoded: list[str] = []
+    _count_texts(monkeypatch, encoded)
     (docs / "writer.txt").write_text("A page break is inserted with the menu.\n", "utf-8")
     (docs / "calc" / "charts.md").unlink()
     (docs / "new.md").write_text("# Styles\n\nStyles format a whole document.\n", "utf-8")
@@ -318,13 +326,7 @@ def test_docs_are_cached_by_content(call, docs, monkeypatch) -> None:
     given = ("--docs", docs, "--max-new-tokens", 2)
     first = ask(call, "A bar chart?", *given)
     encoded: list[str] = []
-    for name in ("encode", "encode_questions"):
-
-        def counting(self, texts, *, progress=False, encode=getattr(BiEncoder, name)):
-            encoded.extend(texts)
-            return encode(self, texts, progress=progress)
-
-        monkeypatch.setattr(BiEncoder, name, counting)
+    _count_texts(monkeypatch, encoded)
     second = ask(call, "A bar chart?", *given)
     assert encoded == ["A bar chart?"]
     assert second["retrieved"] == first["retrieved"]
