@@ -16,8 +16,6 @@ from minirag.corpus.medicine import MEDICINE
 from minirag.corpus.retrieval import RetrievalMix
 from minirag.errors import DataError, TrainingError, UsageError
 from minirag.files import sha256_of
-from minirag.retrieval import retriever_run as running
-from minirag.retrieval import train_retriever as training
 from minirag.retrieval.bi_encoder import load_base
 from minirag.retrieval.contrast_plot import compare_runs, save_comparison
 from minirag.retrieval.encoder import QUESTIONS, BiEncoder
@@ -28,6 +26,7 @@ from minirag.retrieval.retriever_recipe import RetrieverRecipe, domain_retriever
 from minirag.retrieval.retriever_run import RetrieverTraining, families_of
 from minirag.retrieval.train_retriever import Watching, steps_in, train_retriever
 from minirag.text.documents import Document
+from minirag.training import resumable, watch
 from minirag.training.loop import Optimization
 from minirag.training.weights import problems
 from minirag.transformer.machine import Machine, this_machine
@@ -87,7 +86,7 @@ def test_the_same_again_and_after_a_kill(
 
     # Killed without warning after step 7: what counts is the checkpoint after step 6, in the middle
     # of a pool whose negatives were mined by weights that are gone.
-    save_run = running.save_run
+    save_run = resumable.save_run
     saved = {}
 
     def save_until_killed(directory, model, optimizer, run):
@@ -96,15 +95,15 @@ def test_the_same_again_and_after_a_kill(
         saved[run["progress"]["step"]] = run["progress"]["position"]
         save_run(directory, model, optimizer, run)
 
-    monkeypatch.setattr(running, "save_run", save_until_killed)
-    show = training._Meter.show
+    monkeypatch.setattr(resumable, "save_run", save_until_killed)
+    show = watch.Meter.show
 
     def show_until_killed(self, step):
         if step.number == 6:
             raise _Killed
         show(self, step)
 
-    monkeypatch.setattr(training._Meter, "show", show_until_killed)
+    monkeypatch.setattr(watch.Meter, "show", show_until_killed)
     with pytest.raises(_Killed):
         train_retriever(recipe, tmp_path / "third", seed=3, machine=CPU, watching=watching)
     assert list(saved) == [2, 4, 6]

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, test, and print the scores."""
     from minirag.training.pretrain import Watching, pretrain, steps_in
     from minirag.training.recipes import recipe_named
-    from minirag.training.run import CHECKPOINT, steps_of_run
+    from minirag.training.resumable import CHECKPOINT, steps_of_run
     from minirag.transformer.machine import this_machine
 
     recipe = recipe_named(args.recipe)

@@ -135,7 +135,7 @@ def _train(args: argparse.Namespace) -> int:
     from minirag.errors import UsageError
     from minirag.retrieval.retrieval_tests import table
     from minirag.retrieval.train_retriever import Watching, steps_in, train_retriever
-    from minirag.training.run import CHECKPOINT, steps_of_run
+    from minirag.training.resumable import CHECKPOINT, steps_of_run
     from minirag.transformer.machine import this_machine
 
     if args.questions > args.passages:

@@ -12,10 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from minirag.errors import UsageError
 from minirag.files import sha256_of, write_text_atomically
@@ -24,20 +22,19 @@ from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.retrieval_tests import RetrievalScore, evaluate_retriever
 from minirag.retrieval.retriever_card import save_retriever_card
 from minirag.retrieval.retriever_recipe import RetrieverRecipe
-from minirag.retrieval.retriever_run import Progress, RetrieverTraining
+from minirag.retrieval.retriever_run import RetrieverTraining
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import SCORES, TRAINING
-from minirag.training.curves import save_curve
 from minirag.training.loop import Step
 from minirag.training.pretrain import DEVELOPMENT_SEED
 from minirag.training.report import REPORT_SEED
-from minirag.training.run import CHECKPOINT, check_directory, recipe_as_json
+from minirag.training.resumable import CHECKPOINT, check_directory, recipe_as_json
+from minirag.training.watch import watch
 from minirag.training.weights import seal
 from minirag.transformer.checkpoints import WEIGHTS
 from minirag.transformer.machine import Machine
 
 DOMAINS = ("general", "medicine", "law")  # what a finished retriever is tested on
-_MARK_EVERY = 20  # steps
 
 
 @dataclass(frozen=True)
@@ -98,30 +95,22 @@ def train_retriever(
     else:
         torch.manual_seed(seed)  # dropout draws from torch's own random state
         base.tokenizer.save(out)
-    with tqdm(
-        total=recipe.steps,
-        initial=run.progress.step,
-        unit="step",
-        disable=not watching.bar,
-        dynamic_ncols=True,
-    ) as bar:
-        meter = _Meter(run.progress, bar)
 
-        def after(step: Step) -> None:
-            meter.show(step)
-            done = run.progress.step
-            if watching.validate_every and done % watching.validate_every == 0:
-                bar.write(_validate(run, watching))
-                save_curve(run.progress.history, out, "recall@3")
-            if watching.checkpoint_every and done % watching.checkpoint_every == 0:
-                run.save()
+    def rates(step: Step) -> str:
+        speed = run.progress.questions / max(run.progress.seconds, 1e-9)
+        return f"rate {step.rate:.1e}, {speed:,.0f} questions/s"
 
-        try:
-            run.steps(after)
-        finally:  # also after Ctrl-C: what was done is not lost
-            if run.progress.step:
-                run.save()
-    save_curve(run.progress.history, out, "recall@3")
+    watch(
+        run,
+        validate=lambda: _validate(run, watching),
+        describe=rates,
+        validate_every=watching.validate_every,
+        checkpoint_every=watching.checkpoint_every,
+        bar=watching.bar,
+        score="recall@3",
+        mark_every=20,
+        smoothing=0.95,
+    )
     save_bi_encoder(run.model, run.tokenizer, out, max_tokens=run.max_tokens, dtype=torch.bfloat16)
     _save_training(run, base, command)
     if not watching.report_questions:
@@ -148,37 +137,10 @@ def _validate(run: RetrieverTraining, watching: Watching) -> str:
     recalls = {f"{s.domain}, {s.asked_in} → {s.found_in}": s.recall[3].value for s in scores}
     progress = run.progress
     progress.history.validations.append(
-        {**_mark(progress), "scores": {name: round(value, 4) for name, value in recalls.items()}}
+        {**progress.mark(), "scores": {name: round(value, 4) for name, value in recalls.items()}}
     )
     shares = "   ".join(f"{name} {value:.2f}" for name, value in recalls.items())
     return f"step {progress.step}, recall@3 among {watching.passages} passages: {shares}"
-
-
-def _mark(progress: Progress) -> dict[str, Any]:
-    return {
-        "step": progress.step,
-        "tokens": progress.tokens,
-        "seconds": round(progress.seconds, 1),
-    }
-
-
-class _Meter:
-    """Loss, rate, questions a second and time left, beside the progress bar."""
-
-    def __init__(self, progress: Progress, bar: Any) -> None:
-        self.progress, self.bar = progress, bar
-        self.loss: float | None = None  # a running mean
-
-    def show(self, step: Step) -> None:
-        self.loss = step.loss if self.loss is None else 0.95 * self.loss + 0.05 * step.loss
-        progress = self.progress
-        if progress.step % _MARK_EVERY == 0:
-            progress.history.marks.append(_mark(progress))
-        speed = progress.questions / max(progress.seconds, 1e-9)
-        self.bar.set_postfix_str(
-            f"loss {self.loss:.3f}, rate {step.rate:.1e}, {speed:,.0f} questions/s", refresh=False
-        )
-        self.bar.update()
 
 
 def _save_training(run: RetrieverTraining, base: Base, command: str) -> None:

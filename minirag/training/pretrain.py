@@ -11,16 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from minirag.errors import UsageError
 from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import TRAINING
-from minirag.training.curves import save_curve
 from minirag.training.evaluate_masking import masked_accuracy
 from minirag.training.evaluate_reading import (
     Answered,
@@ -32,14 +29,9 @@ from minirag.training.evaluate_reading import (
 from minirag.training.loop import Step
 from minirag.training.recipes import Recipe
 from minirag.training.report import report, well_known_fingerprint
-from minirag.training.run import (
-    CHECKPOINT,
-    Pretraining,
-    Progress,
-    check_directory,
-    make_tokenizer,
-    recipe_as_json,
-)
+from minirag.training.resumable import CHECKPOINT, Progress, check_directory, recipe_as_json
+from minirag.training.run import Pretraining, make_tokenizer
+from minirag.training.watch import watch
 from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import Encoder
@@ -98,38 +90,25 @@ def pretrain(
         run.restore()
     else:
         tokenizer.save(out)
-    with tqdm(
-        total=recipe.steps,
-        initial=run.progress.step,
-        unit="step",
-        disable=not watching.bar,
-        dynamic_ncols=True,
-    ) as bar:
-        meter = _Meter(run, bar)
 
-        def after(step: Step) -> None:
-            meter.show(step)
-            done = run.progress.step
-            if watching.validate_every and done % watching.validate_every == 0:
-                scores, samples = _validate(run, watching.questions)
-                bar.write(_validation_text(run.progress, scores, samples))
-                save_curve(run.progress.history, out)
-            if watching.checkpoint_every and done % watching.checkpoint_every == 0:
-                run.save()
+    def rate(_: Step) -> str:
+        return f"{run.progress.tokens / max(run.progress.seconds, 1e-9):,.0f} tokens/s"
 
-        try:
-            run.steps(after)
-        finally:  # also after Ctrl-C: what was done is not lost
-            if run.progress.step:
-                run.save()
-    save_curve(run.progress.history, out)
+    watch(
+        run,
+        validate=lambda: _validate(run, watching.questions),
+        describe=rate,
+        validate_every=watching.validate_every,
+        checkpoint_every=watching.checkpoint_every,
+        bar=watching.bar,
+    )
     save(run.model, out, torch.bfloat16)
     _save_training(run, command)
     return report(out, watching.report_questions) if watching.report_questions else []
 
 
-def _validate(run: Pretraining, questions: int) -> tuple[list[Score], list[Answered]]:
-    """Scores on development worlds, and of a reader one answer of each test."""
+def _validate(run: Pretraining, questions: int) -> str:
+    """Scores on development worlds, noted; returns them and an answer of each test as text."""
     answered: list[list[Answered]] = []
     if isinstance(run.model, Encoder):
         run.model.eval()
@@ -138,39 +117,9 @@ def _validate(run: Pretraining, questions: int) -> tuple[list[Score], list[Answe
         tests = validation_tests(DEVELOPMENT_SEED, questions)
         answered = [answer_exercises(run.model, run.tokenizer, t.exercises) for t in tests]
         scores = [score(t.name, a) for t, a in zip(tests, answered, strict=True)]
-    progress = run.progress
-    progress.history.validations.append(
-        {
-            "step": progress.step,
-            "tokens": progress.tokens,
-            "seconds": round(progress.seconds, 1),
-            "scores": {s.name: round(s.right.value, 4) for s in scores},
-        }
-    )
-    return scores, [group[0] for group in answered]
-
-
-class _Meter:
-    """Loss, tokens a second and time left, beside the progress bar."""
-
-    def __init__(self, run: Pretraining, bar: Any) -> None:
-        self.run, self.bar = run, bar
-        self.loss: float | None = None  # a running mean
-
-    def show(self, step: Step) -> None:
-        self.loss = step.loss if self.loss is None else 0.98 * self.loss + 0.02 * step.loss
-        progress = self.run.progress
-        if progress.step % 100 == 0:
-            progress.history.marks.append(
-                {
-                    "step": progress.step,
-                    "tokens": progress.tokens,
-                    "seconds": round(progress.seconds, 1),
-                }
-            )
-        rate = progress.tokens / max(progress.seconds, 1e-9)
-        self.bar.set_postfix_str(f"loss {self.loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
-        self.bar.update()
+    shares = {s.name: round(s.right.value, 4) for s in scores}
+    run.progress.history.validations.append({**run.progress.mark(), "scores": shares})
+    return _validation_text(run.progress, scores, [group[0] for group in answered])
 
 
 def _validation_text(

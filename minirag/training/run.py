@@ -1,18 +1,12 @@
-"""One pretraining: model, optimizer, place in the data, and how they are saved and taken up.
+"""One pretraining: its tokenizer, its model, what its batches are made of and what they cost.
 
 Nothing here talks to a user; :mod:`minirag.training.pretrain` stands around it and does.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +14,6 @@ from torch import Tensor
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, draw_exercise
 from minirag.errors import UsageError
-from minirag.files import MANIFEST
 from minirag.text.reading_format import END, MASK, PAD, SPECIAL_TOKENS
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import (
@@ -32,17 +25,14 @@ from minirag.training.batches import (
     Position,
     ReadingForm,
 )
-from minirag.training.curves import History
-from minirag.training.loop import Step, make_optimizer, training_steps
 from minirag.training.masking import MaskedBatch, MaskingForm, masked_loss
 from minirag.training.pairs import DenoisingForm, PairBatch, ReadingPairForm, pair_loss
 from minirag.training.recipes import Recipe, Task
-from minirag.training.resume import load_run, read_run, save_run
+from minirag.training.resumable import ResumableRun
 from minirag.training.weights import locate_weights
+from minirag.transformer.checkpoints import AnyModel
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import MODELS, Decoder, Encoder, EncoderDecoder, Model
-
-CHECKPOINT = "checkpoint"
 
 
 def make_tokenizer(recipe: Recipe) -> Tokenizer:
@@ -115,77 +105,22 @@ def _mean(losses: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum() / weights.sum().clamp(min=1)
 
 
-@dataclass
-class Progress:
-    """What a run has come to; with the weights and the optimizer it is all that goes on."""
+class Pretraining(ResumableRun):
+    """One pretraining in one directory."""
 
-    step: int = 0  # steps done
-    tokens: int = 0  # tokens trained on, without padding
-    seconds: float = 0.0  # in training steps: validation and checkpoints are not counted
-    processor_seconds: float = 0.0  # of all cores together, in the same steps
-    position: Position = field(default_factory=Position)
-    history: History = field(default_factory=History)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for the checkpoint."""
-        return {
-            "step": self.step,
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-            "processor_seconds": self.processor_seconds,
-            "position": dataclasses.asdict(self.position),
-            "history": self.history.as_json(),
-        }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
-        """Take up what :meth:`as_json` gave."""
-        return cls(
-            values["step"],
-            values["tokens"],
-            values["seconds"],
-            values["processor_seconds"],
-            Position(**values["position"]),
-            History.from_json(values["history"]),
-        )
-
-
-class Pretraining:
-    """One run in one directory."""
+    recipe: Recipe
+    model: AnyModel
 
     def __init__(
         self, recipe: Recipe, tokenizer: Tokenizer, seed: int, out: Path, machine: Machine
     ) -> None:
-        self.recipe, self.seed, self.out, self.machine = recipe, seed, out, machine
-        self.tokenizer = tokenizer
-        config = recipe.config(self.tokenizer)
-        self.model = MODELS[config.kind](config, seed).to(machine.device)
-        self.optimizer = make_optimizer(self.model, recipe.optimization)
-        self.progress = Progress()
+        config = recipe.config(tokenizer)
+        model = MODELS[config.kind](config, seed)
+        super().__init__(recipe, model, tokenizer, seed, out, machine, Position())
 
-    @property
-    def checkpoint(self) -> Path:
-        """Where the run's checkpoint lies."""
-        return self.out / CHECKPOINT
-
-    def save(self) -> None:
-        """Save the run between two steps."""
-        run = {
-            "recipe": recipe_as_json(self.recipe),
-            "seed": self.seed,
-            "precision": "bf16" if self.machine.bf16 else "fp32",
-            "progress": self.progress.as_json(),
-        }
-        save_run(self.checkpoint, self.model, self.optimizer, run)
-
-    def restore(self) -> None:
-        """Take up the run from its checkpoint."""
-        run = load_run(self.checkpoint, self.model, self.optimizer)
-        self.progress = Progress.from_json(run["progress"])
-
-    def steps(self, after: Callable[[Step], None]) -> None:
-        """Train from where the run stands to its end; ``after`` is called between two steps."""
-        batches = ExerciseBatches(
+    def batches(self) -> ExerciseBatches:
+        """See :class:`ResumableRun`."""
+        return ExerciseBatches(
             lambda step: form_of(self.recipe.task_at(step), self.model, self.tokenizer),
             self.recipe.mix_at,
             seed=self.seed,
@@ -193,98 +128,11 @@ class Pretraining:
             max_length=self.recipe.max_length,
             position=self.progress.position,
         )
-        counted = self._counted(itertools.islice(batches, self.recipe.steps - self.progress.step))
-        began, began_on_processor = time.perf_counter(), time.process_time()
-        for step in training_steps(
-            self.model,
-            counted,
-            lambda model, batch: loss_of(model, batch, self.recipe.rest_weight),
-            self.optimizer,
-            self.recipe.schedule(),
-            max_norm=self.recipe.optimization.max_norm,
-            first_step=self.progress.step,
-            autocast=self.machine.autocast,
-        ):
-            self.progress.seconds += time.perf_counter() - began
-            self.progress.processor_seconds += time.process_time() - began_on_processor
-            self.progress.step = step.number + 1
-            self.progress.position = batches.position
-            self.progress.history.losses.append(step.loss)
-            after(step)
-            began, began_on_processor = time.perf_counter(), time.process_time()
 
-    def _counted(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
-        for batch in batches:
-            self.progress.tokens += batch.n_tokens
-            yield batch.to(self.machine.device)
+    def position_from(self, values: dict[str, Any]) -> Position:
+        """See :class:`ResumableRun`."""
+        return Position(**values)
 
-
-class RunRecipe(Protocol):
-    """What every recipe, a dataclass, knows about its length."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of the run."""
-
-    def with_steps(self, steps: int) -> Any:
-        """The same for a run of another length."""
-
-    def same_beginning(self, other: Any, steps: int) -> bool:
-        """Whether two lengths of one recipe take the same first ``steps`` steps."""
-
-
-def recipe_as_json(recipe: Any) -> dict[str, Any]:
-    """A recipe as plain values; two recipes are equal if these are."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return values
-
-
-def check_directory(
-    checkpoint: Path, recipe: RunRecipe, seed: int, machine: Machine, resume: bool
-) -> None:
-    """Refuse to mix up runs: ``out`` holds nothing, or just the run that is to be resumed.
-
-    Raises
-    ------
-    UsageError
-        If it is otherwise.
-    """
-    there = (checkpoint / MANIFEST).exists()
-    if resume and not there:
-        raise UsageError(f"{checkpoint} holds no run to resume: leave --resume out to start one.")
-    if there and not resume:
-        raise UsageError(
-            f"{checkpoint} holds a run already: add --resume to go on with it, "
-            "or give another --out."
-        )
-    if there:
-        run = read_run(checkpoint)
-        precision = "bf16" if machine.bf16 else "fp32"
-        done, planned = run["progress"]["step"], run["recipe"]["steps"]
-        if not recipe.same_beginning(recipe.with_steps(planned), done):
-            raise UsageError(
-                f"{checkpoint} has done {done} of {planned} steps; a run of {recipe.steps} would "
-                "have gone another way by then. Another length can be given before the rate falls."
-            )
-        for name, here, then in (
-            ("recipe", recipe_as_json(recipe.with_steps(planned)), run["recipe"]),
-            ("seed", seed, run["seed"]),
-            ("precision", precision, run["precision"]),
-        ):
-            if here != then:
-                raise UsageError(
-                    f"{checkpoint} holds a run with another {name} ({_difference(then, here)}): "
-                    "give the same options as at its start."
-                )
-
-
-def _difference(then: Any, here: Any) -> str:
-    if isinstance(then, dict) and isinstance(here, dict):
-        key = next(key for key in here if then.get(key) != here[key])
-        return f"{key}: {then.get(key)} then, {here[key]} now"
-    return f"{then} then, {here} now"
-
-
-def steps_of_run(checkpoint: Path) -> int:
-    """How many steps the run in a checkpoint is to have."""
-    return int(read_run(checkpoint)["recipe"]["steps"])
+    def loss(self, model: Model, batch: AnyBatch) -> Tensor:
+        """See :func:`loss_of`."""
+        return loss_of(model, batch, self.recipe.rest_weight)
