@@ -31,6 +31,8 @@ from minirag.training.masking import MaskingForm
 from minirag.transformer.models import Encoder
 
 _AT_ONCE = 32
+_TEXTS_A_CLASS = 10  # that a probe is trained on
+_TEXTS_ASKED = 1020  # at least, that it is tested on: other entities, held-out phrasings
 _NOTHING_REFUSED = Interval(0.0, 0.0, 0.0)
 
 
@@ -132,11 +134,9 @@ def fit_probe(x: Tensor, labels: Tensor, decay: float = 1e-2) -> tuple[Tensor, T
 
 
 def probe_accuracy(
-    model: Encoder, tokenizer: Tokenizer, what: str, seed: int, *, train: int = 10, test: int = 60
+    model: Encoder, tokenizer: Tokenizer, given: Labelled, asked: Labelled
 ) -> Interval:
-    """Accuracy of a probe trained on ``train`` texts a class, on other entities and phrasings."""
-    given = labelled_texts(what, seed, train, held_out=False)
-    asked = labelled_texts(what, seed + 1, test, held_out=True)
+    """Accuracy on ``asked`` of a probe trained on the features of ``given``."""
     x, y = (features(model, tokenizer, part.texts) for part in (given, asked))
     mean, spread = x.mean(dim=0), x.std(dim=0).clamp(min=1e-6)
     weight, bias = fit_probe((x - mean) / spread, torch.tensor(given.labels))
@@ -150,8 +150,10 @@ def probe_scores(model: Encoder, tokenizer: Tokenizer, seed: int) -> list[Score]
     random = Encoder(model.config, seed=seed).to(model.device).eval()
     scores = []
     for what in ("kind", "language", "domain"):
-        n = len(labelled_texts(what, seed + 1, 60, held_out=True).texts)
+        given = labelled_texts(what, seed, _TEXTS_A_CLASS, held_out=False)
+        per_class = -(-_TEXTS_ASKED // len(set(given.labels)))
+        asked = labelled_texts(what, seed + 1, per_class, held_out=True)
         for name, probed in ((what, model), (f"{what}, random weights", random)):
-            accuracy = probe_accuracy(probed, tokenizer, what, seed)
-            scores.append(Score(f"probe/{name}", n, accuracy, _NOTHING_REFUSED))
+            accuracy = probe_accuracy(probed, tokenizer, given, asked)
+            scores.append(Score(f"probe/{name}", len(asked.texts), accuracy, _NOTHING_REFUSED))
     return scores
