@@ -28,7 +28,7 @@ from minirag.retrieval.train_retriever import Watching, steps_in, train_retrieve
 from minirag.text.documents import Document
 from minirag.training import resumable, watch
 from minirag.training.loop import Optimization
-from minirag.training.weights import problems
+from minirag.training.weights import locate_weights, problems, shipped
 from minirag.transformer.machine import Machine, this_machine
 from tests.tiny_retriever import save_base
 
@@ -327,3 +327,14 @@ def test_bf16_where_the_machine_has_it(tmp_path: Path, base: Path) -> None:
     exact = _losses(tmp_path / "fp32")
     assert losses != exact
     np.testing.assert_allclose(losses, exact, rtol=0.1)
+
+
+def test_the_shipped_retrievers_cards_agree_with_their_files():
+    retrievers = [path for path in shipped() if path.name.startswith("retriever")]
+    assert retrievers
+    for directory in retrievers:
+        assert retriever_card_agrees(directory)
+        base = json.loads((directory / "training.json").read_text("utf-8"))["base"]
+        if base["name"] in {path.name for path in shipped()}:  # it stands on what is shipped
+            weights = locate_weights(base["name"]) / "model.safetensors"
+            assert sha256_of(weights) == base["sha256"]
