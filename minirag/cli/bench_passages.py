@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from minirag.corpus.exercises import reading_set
 from minirag.errors import UsageError
-from minirag.files import write_atomically
 from minirag.metrics import Interval, wilson_interval
+from minirag.pictures import new_figure, save_png
 from minirag.text.reading_format import reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import answer_exercises
@@ -114,13 +114,7 @@ def draw(costs: Sequence[Cost], out: Path) -> None:
     UsageError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError:
-        raise UsageError(
-            "matplotlib is not installed: pip install 'minirag[plots]' to draw pictures."
-        ) from None
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2)
     for name in dict.fromkeys(cost.reader for cost in costs):
         own = [cost for cost in costs if cost.reader == name]
@@ -138,4 +132,4 @@ def draw(costs: Sequence[Cost], out: Path) -> None:
         axes.legend()
     left.set_yscale("log")
     right.set_ylim(0, 1.02)
-    write_atomically(out, lambda path: figure.savefig(path, format="png", dpi=120))
+    save_png(figure, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirag.cli.bases import counted, load_encoder, show_bars
 from minirag.errors import UsageError
-from minirag.files import write_atomically
+from minirag.pictures import new_figure, save_png
 
 if TYPE_CHECKING:
     from minirag.metrics import Interval
@@ -152,13 +152,7 @@ def draw_curve(points: list[Point], found: OperatingPoint, out: Path, title: str
     UsageError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError:
-        raise UsageError(
-            "matplotlib is not installed: pip install 'minirag[plots]' to draw pictures."
-        ) from None
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     axes: Any = figure.subplots()
     thresholds = [point.threshold for point in points]
     axes.plot(thresholds, [point.precision for point in points], label="precision")
@@ -172,4 +166,4 @@ def draw_curve(points: list[Point], found: OperatingPoint, out: Path, title: str
     axes.set_ylim(0, 1.02)
     axes.set_title(f"{title}: precision and recall over the threshold", fontsize=10)
     axes.legend(loc="lower left", fontsize=8)
-    write_atomically(out, lambda part: figure.savefig(part, format="png", dpi=110))
+    save_png(figure, out, 110)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minirag.errors import UsageError
-from minirag.files import write_atomically
+from minirag.pictures import new_figure, save_png
 from minirag.retrieval.flat import FlatIndex
 from minirag.retrieval.ivf import IVFIndex
 from minirag.retrieval.kmeans import assign
@@ -29,12 +29,6 @@ def draw(
     UsageError
         If matplotlib is not installed or there are too few passages.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError:
-        raise UsageError(
-            "matplotlib is not installed: pip install 'minirag[plots]' to draw pictures."
-        ) from None
     snapshot = base.dense().snapshot
     ids = list(snapshot.passages)
     if len(ids) < 4:
@@ -52,7 +46,7 @@ def draw(
         "shown": float(view.shares.sum()),
     }
 
-    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    figure = new_figure(8, 6.5)
     axes = figure.subplots()
     probed = np.ones(len(centres), bool)
     if question is not None:
@@ -92,7 +86,7 @@ def draw(
     axes.set_xlabel(f"first principal component ({view.shares[0]:.0%} of the spread)")
     axes.set_ylabel(f"second ({view.shares[1]:.0%})")
     axes.legend(fontsize=7, loc="best")
-    write_atomically(out, lambda part: figure.savefig(part, format="png", dpi=110))
+    save_png(figure, out, 110)
     return shown
 
 

@@ -9,7 +9,8 @@ from statistics import mean
 from typing import Any
 
 from minirag.errors import DataError, UsageError
-from minirag.files import write_atomically, write_text_atomically
+from minirag.files import write_text_atomically
+from minirag.pictures import new_figure, save_png
 from minirag.training.card import SCORES, TRAINING
 
 _DIRECTIONS = ("en → en", "es → es", "en → es", "es → en")
@@ -69,13 +70,7 @@ def draw_comparison(runs: Sequence[dict[str, Any]], out: Path) -> None:
     UsageError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError:
-        raise UsageError(
-            "matplotlib is not installed: pip install 'minirag[plots]' to draw pictures."
-        ) from None
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = new_figure(9, 7)
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     batches = sorted({run["batch"] for run in runs})
     for panel, direction in zip(panels, _DIRECTIONS, strict=True):
@@ -100,7 +95,7 @@ def draw_comparison(runs: Sequence[dict[str, Any]], out: Path) -> None:
         panel.set_xlabel("passages in a batch")
         panel.set_ylabel(f"recall@3 among {runs[0]['passages']:,}")
         panel.legend(fontsize=7, loc="lower right")
-    write_atomically(out, lambda part: figure.savefig(part, format="png", dpi=100))
+    save_png(figure, out, 100)
 
 
 def save_comparison(directories: Sequence[Path], out: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minirag.files import write_atomically, write_text_atomically
+from minirag.errors import UsageError
+from minirag.files import write_text_atomically
+from minirag.pictures import new_figure, save_png
 
 
 @dataclass
@@ -59,10 +61,9 @@ def save_curve(history: History, directory: Path, score: str = "exact match") ->
 
 def _picture(body: dict[str, Any], path: Path, score: str) -> Path | None:
     try:
-        from matplotlib.figure import Figure  # without pyplot: no window, no global state
-    except ImportError:
+        figure = new_figure(7, 6)
+    except UsageError:  # a run needs no picture: the file beside it has the numbers
         return None
-    figure = Figure(figsize=(7, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     top.plot([p[0] for p in body["loss"]], [p[1] for p in body["loss"]], lw=1, label="training")
     top.set_ylabel("loss")
@@ -76,5 +77,5 @@ def _picture(body: dict[str, Any], path: Path, score: str) -> Path | None:
     bottom.set_ylabel(score)
     bottom.set_ylim(0, 1.02)
     bottom.set_xlabel("step")
-    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=90))
+    save_png(figure, path, 90)
     return path
