@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from minirag.cli.runs import of_chosen_length
+
 _DESCRIPTION = """\
 Pretrain the laboratory's base model from nothing: tokenizer, training, scores,
 model card.
@@ -66,18 +68,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, test, and print the scores."""
     from minirag.training.pretrain import Watching, pretrain, steps_in
     from minirag.training.recipes import recipe_named
-    from minirag.training.resumable import CHECKPOINT, steps_of_run
     from minirag.transformer.machine import this_machine
 
     recipe = recipe_named(args.recipe)
     out = args.out or Path("runs") / recipe.name
     machine = this_machine(args.precision)
-    if args.steps is not None:
-        recipe = recipe.with_steps(args.steps)
-    elif args.resume:
-        recipe = recipe.with_steps(steps_of_run(out / CHECKPOINT))
-    elif args.minutes is not None:
-        recipe = recipe.with_steps(steps_in(args.minutes, recipe, machine))
+    recipe = of_chosen_length(args, recipe, out, lambda m: steps_in(m, recipe, machine))
     scores = pretrain(
         recipe,
         out,

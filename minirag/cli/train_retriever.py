@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.runs import of_chosen_length
+
 if TYPE_CHECKING:
     from minirag.retrieval.retriever_recipe import RetrieverRecipe
 
@@ -135,7 +137,6 @@ def _train(args: argparse.Namespace) -> int:
     from minirag.errors import UsageError
     from minirag.retrieval.retrieval_tests import table
     from minirag.retrieval.train_retriever import Watching, steps_in, train_retriever
-    from minirag.training.resumable import CHECKPOINT, steps_of_run
     from minirag.transformer.machine import this_machine
 
     if args.questions > args.passages:
@@ -146,12 +147,7 @@ def _train(args: argparse.Namespace) -> int:
     recipe = _recipe(args)
     out = args.out or Path("runs") / recipe.name
     machine = this_machine(args.precision)
-    if args.steps is not None:
-        recipe = recipe.with_steps(args.steps)
-    elif args.resume:
-        recipe = recipe.with_steps(steps_of_run(out / CHECKPOINT))
-    elif args.minutes is not None:
-        recipe = recipe.with_steps(steps_in(args.minutes, recipe, machine))
+    recipe = of_chosen_length(args, recipe, out, lambda m: steps_in(m, recipe, machine))
     scores = train_retriever(
         recipe,
         out,
