@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 # What pulls a singular value s to about 1: a·s + b·s³ + c·s⁵, five times (Jordan 2024). The slope
-# at 0 is steep, so that small ones arrive, too; in return they end anywhere from 0.7 to 1.2.
+# at 0 is steep, so that small ones arrive, too; in return they end near 1, not at it.
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 

