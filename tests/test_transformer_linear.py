@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minirag.transformer.attention import Linear
+from minirag.transformer.blocks import RMSNorm
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -28,3 +29,17 @@ def test_linear_is_the_same_for_any_number_of_rows(shape, dtype, bias) -> None:
             assert out.shape == expected.shape
             torch.testing.assert_close(out, expected, **close)
     torch.testing.assert_close(layer(x), expected, **close)  # in training
+
+
+@pytest.mark.parametrize("rows", [1, 2, 37])
+def test_rms_norm_is_torchs_own(rows: int) -> None:
+    torch.manual_seed(rows)
+    ours, theirs = RMSNorm(24, eps=1e-3), torch.nn.RMSNorm(24, eps=1e-3)
+    with torch.no_grad():
+        ours.weight.copy_(torch.rand(24) + 0.5)
+    theirs.load_state_dict(ours.state_dict())
+    x = 0.05 * torch.randn(1, rows, 24)  # small: eps counts
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
+    half = ours.bfloat16()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, theirs.bfloat16()(x.bfloat16()), rtol=8e-3, atol=1e-6)
