@@ -19,10 +19,25 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import minirag
 from minirag.errors import DiskError, StoreError
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 16 << 20
+
+
+def checkout() -> Path | None:
+    """The checkout that minirag runs from; None if it was installed from a wheel."""
+    above = Path(minirag.__file__).parent.parent
+    return above if (above / "pyproject.toml").is_file() else None
+
+
+def shipped_directory(name: str) -> Path:
+    """What minirag brings beside its code (``weights``, ``lessons``): checkout's or wheel's."""
+    above = checkout()
+    if above is not None and (above / name).is_dir():
+        return above / name
+    return Path(minirag.__file__).parent / "_data" / name
 
 
 def sha256_of(path: Path) -> str:

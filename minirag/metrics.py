@@ -1,8 +1,9 @@
 """Every score the package reports, defined once, with NumPy alone.
 
-Answers: exact match, token F1, ROUGE-L. Rankings: recall@k, MRR@k, nDCG@k. Language models:
-perplexity, distinct-n. Uncertainty: bootstrap and Wilson intervals. Scores are between 0 and 1
-unless their docstring says otherwise, and each is for one question: the mean is the caller's.
+Answers: exact match, token F1, ROUGE-L. Rankings: recall@k, MRR@k, nDCG@k. Classes: macro-F1.
+Language models: perplexity, distinct-n, the longest copied stretch. Uncertainty: bootstrap and
+Wilson intervals. Scores are between 0 and 1 unless their docstring says otherwise, and each is for
+one question: the mean is the caller's.
 """
 
 from __future__ import annotations
@@ -175,6 +176,46 @@ def _discounted_sum(gains: Iterable[int]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
 
 
+# -- classes ---------------------------------------------------------------------------------------
+
+
+def confusion_matrix(gold: ArrayLike, predicted: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    """How many texts of each class were taken for each: (C, C), the true class in the row.
+
+    Parameters
+    ----------
+    gold, predicted : (n,) numbers of classes, 0 to C - 1
+    """
+    true, taken = np.asarray(gold, np.int64), np.asarray(predicted, np.int64)
+    if true.ndim != 1 or true.shape != taken.shape:
+        raise UsageError(
+            f"{true.size} classes can't be compared with {taken.size}: give one prediction a text."
+        )
+    for classes in (true, taken):
+        if classes.size and not 0 <= classes.min() <= classes.max() < n_classes:
+            raise UsageError(f"the classes are numbered 0 to {n_classes - 1}; one here is not.")
+    pairs = np.bincount(true * n_classes + taken, minlength=n_classes**2)
+    return pairs.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def macro_f1(confusion: ArrayLike) -> float:
+    """Mean over the classes of F1: each class counts the same, however rare it is.
+
+    A class that is neither there nor predicted is left out, as scikit-learn does.
+    """
+    return float(_macro_f1s(np.asarray(confusion, np.float64)[None])[0])
+
+
+def _macro_f1s(confusions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Macro-F1 of each of several confusion matrices: (R, C, C) -> (R,)."""
+    there, predicted = confusions.sum(axis=2), confusions.sum(axis=1)  # (R, C)
+    right = np.diagonal(confusions, axis1=1, axis2=2)
+    counted = there + predicted > 0
+    f1 = np.divide(2 * right, there + predicted, out=np.zeros_like(there), where=counted)
+    means: NDArray[np.float64] = f1.sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return means
+
+
 # -- language models -------------------------------------------------------------------------------
 
 
@@ -199,6 +240,43 @@ def distinct_n(texts: Iterable[str], n: int) -> float:
         words = _words(text)
         grams.update(zip(*(words[start:] for start in range(n)), strict=False))
     return len(grams) / grams.total() if grams else 0.0
+
+
+class Copied:
+    """How long a stretch of a text stands word for word in texts that a model learned from.
+
+    Parameters
+    ----------
+    sources : texts
+        A stretch stands in one of them, never across two.
+    """
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        places: dict[str, list[int]] = {}
+        at = 0
+        for source in sources:
+            for word in _words(source):
+                places.setdefault(word, []).append(at)
+                at += 1
+            at += 1  # nobody's place: no stretch goes on here
+        self._places = {word: np.array(found, np.int64) for word, found in places.items()}
+
+    def longest(self, text: str) -> int:
+        """Words of the longest stretch of ``text`` that stands in one of the sources."""
+        longest = 0
+        ends = lengths = np.empty(0, np.int64)  # the stretches that end with the last word, where
+        for word in _words(text):
+            here = self._places.get(word, np.empty(0, np.int64))
+            # A stretch that ended one place before goes on; any other place begins a new one.
+            found = np.searchsorted(ends, here - 1)
+            goes_on = np.zeros(len(here), np.bool_)
+            inside = found < len(ends)
+            goes_on[inside] = ends[found[inside]] == here[inside] - 1
+            grown = np.ones(len(here), np.int64)
+            grown[goes_on] += lengths[found[goes_on]]
+            ends, lengths = here, grown
+            longest = max(longest, int(lengths.max(initial=0)))
+        return longest
 
 
 # -- uncertainty -----------------------------------------------------------------------------------
@@ -291,6 +369,30 @@ def clustered_bootstrap(
                 here = drawn[:, place] == index
                 means[here] += _resampled_means(run, int(here.sum()), rng) / n_seeds
     return _percentile_interval(value, means, level)
+
+
+def macro_f1_interval(
+    confusion: ArrayLike, seed: int, n_resamples: int = 10_000, level: float = 0.95
+) -> Interval:
+    """:func:`macro_f1` with a percentile bootstrap interval: texts are resampled.
+
+    What counts of a text is its cell in the matrix, so a resample is a draw from the cells.
+
+    Raises
+    ------
+    UsageError
+        If no text was counted.
+    """
+    matrix = np.asarray(confusion, np.int64)
+    n = int(matrix.sum())
+    if not n:
+        raise UsageError("an interval needs at least one text.")
+    rng = np.random.default_rng(seed)
+    values = np.empty(n_resamples)
+    for block in _blocks(n_resamples, matrix.size):
+        drawn = rng.multinomial(n, matrix.ravel() / n, size=block.stop - block.start)
+        values[block] = _macro_f1s(drawn.reshape(-1, *matrix.shape).astype(np.float64))
+    return _percentile_interval(macro_f1(matrix), values, level)
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:

@@ -68,6 +68,7 @@ def data(way: str = "closed-book") -> FineTuneData:
         LaboratoryData(
             way=way,  # type: ignore[arg-type]
             entities=8,
+            changing=0,
             exercises=16,
             paraphrases=2,
             questions=2,

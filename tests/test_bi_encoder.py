@@ -14,20 +14,19 @@ from minirag.retrieval.bi_encoder import (
     DualEncoder,
     group_texts,
     load_base,
-    retriever_tokenizer,
     save_bi_encoder,
-    without_head,
 )
-from minirag.retrieval.encoder import BiEncoder, TruncationWarning, pool
+from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import encode_checked
 from minirag.text.documents import Document
-from minirag.text.reading_format import END, PASSAGE
+from minirag.text.reading_format import END, PASSAGE, framing_tokenizer
 from minirag.text.tokenizer import Tokenizer
 from minirag.training import weights
 from minirag.training.weights import CHECKSUMS, problems, seal
 from minirag.transformer import checkpoints
 from minirag.transformer.models import Decoder, Encoder
+from minirag.transformer.pooling import TruncationWarning, pool, without_head
 from tests.tiny_retriever import laboratory_tokenizer, save_base, tiny_config
 
 TEXTS = [
@@ -51,7 +50,7 @@ def _dual(pooling: str = "mean", towers: str = "shared") -> DualEncoder:
 
 
 def _tokenizer() -> Tokenizer:
-    return retriever_tokenizer(laboratory_tokenizer())
+    return framing_tokenizer(laboratory_tokenizer())
 
 
 def _alone(tower: Encoder, text: str, pooling: str) -> torch.Tensor:
@@ -193,7 +192,7 @@ def test_a_frame_and_a_space_go_around_every_text() -> None:
     assert ids == plain.encode(" Tor é Bel")
     assert spans[0][0] == 0
     assert spans[-1][1] == 9
-    assert retriever_tokenizer(framed) is framed
+    assert framing_tokenizer(framed) is framed
     with pytest.raises(CheckpointError, match="'<\\|no\\|>' is not in the vocabulary"):
         plain.framed(PASSAGE, "<|no|>")
 

@@ -10,7 +10,7 @@ import torch
 from minirag.corpus.dice import Dice
 from minirag.corpus.retrieval import RetrievalMix, draw_family
 from minirag.errors import TrainingError
-from minirag.retrieval.bi_encoder import DualEncoder, Texts, retriever_tokenizer
+from minirag.retrieval.bi_encoder import DualEncoder, Texts
 from minirag.retrieval.contrast_batches import (
     ContrastBatch,
     ContrastBatches,
@@ -19,11 +19,12 @@ from minirag.retrieval.contrast_batches import (
     make_pool,
 )
 from minirag.retrieval.mining import may_answer, mine
+from minirag.text.reading_format import framing_tokenizer
 from minirag.transformer.models import Encoder
 from tests.tiny_retriever import laboratory_tokenizer, tiny_config
 
 MIX = RetrievalMix(well_known=0.3)
-TOKENIZER = retriever_tokenizer(laboratory_tokenizer())
+TOKENIZER = framing_tokenizer(laboratory_tokenizer())
 MAX_TOKENS = 48
 
 

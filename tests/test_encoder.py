@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from minirag.errors import CheckpointError
-from minirag.retrieval.encoder import BiEncoder, TruncationWarning, pool
+from minirag.retrieval.encoder import BiEncoder
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.models import Encoder
+from minirag.transformer.pooling import TruncationWarning, pool
 
 WORDS = ["the", "river", "freezes", "row", "of", "table", "when", "printing", "año", "straße"]
 WORDS += ["naïve", "北京", "3.14", "state-of-the-art", "don't", "U.S.", "over,", "(maybe)", "x=y+1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from minirag.corpus.grammar import LANGUAGES
@@ -11,7 +13,7 @@ from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
 from minirag.finetuning.config import LaboratoryData
 from minirag.finetuning.data import EvaluationSet
-from minirag.finetuning.laboratory import laboratory_data
+from minirag.finetuning.laboratory import laboratory_data, world_of
 
 N = 6
 
@@ -19,6 +21,7 @@ N = 6
 def _data(way: str, **options: object):
     options = {
         "entities": 24,
+        "changing": 0,
         "exercises": 30,
         "questions": N,
         "questions_on_the_way": N,
@@ -119,6 +122,27 @@ def test_the_facts_that_are_asked_for_were_taught() -> None:
         for e in _asked(tests):
             (q,) = e.questions
             assert (e.language, q.attribute, q.answer) in taught
+
+
+def test_a_report_names_the_world_that_was_learned_from() -> None:
+    what = LaboratoryData("law", "closed-book", world_seed=3, entities=9, changing=5, questions=2)
+    again = LaboratoryData.from_json(json.loads(json.dumps(what.as_json())))
+    assert again == what
+    world = world_of(again)
+    data = laboratory_data(what)
+    assert data.laboratory == what
+    sizes = {group: len(world.group(group)) for group in ("stable", "updated", "unseen", "new")}
+    assert sizes == {"stable": 9, "updated": 5, "unseen": Sizes().unseen, "new": Sizes().new}
+    learned = "\n".join(q.text for e in data.train if e.language == "es" for q in e.questions)
+    for record in world.records:
+        name = record.entity.name.es.text
+        assert (name in learned) == (record.group in ("stable", "updated")), record.id
+    before = {(r.entity.facts[k].en.text) for r in world.group("updated") for k in r.changed}
+    assert before <= {q.answer for e in data.train if e.language == "en" for q in e.questions}
+    with pytest.raises(UsageError, match="laboratory data"):
+        LaboratoryData.from_json({"domain": "law", "colour": "red"})
+    with pytest.raises(UsageError, match="changing is -1"):
+        LaboratoryData(changing=-1)
 
 
 def test_paraphrases_are_wordings_of_the_same_facts() -> None:

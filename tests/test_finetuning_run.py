@@ -63,10 +63,10 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """After so many steps the run is gone, without a word."""
     note = FineTuning.note
 
-    def note_until_killed(self: FineTuning, done: Step, seconds: float) -> None:
+    def note_until_killed(self: FineTuning, done: Step, *seconds: float) -> None:
         if done.number == step:
             raise _Killed
-        note(self, done, seconds)
+        note(self, done, *seconds)
 
     monkeypatch.setattr(FineTuning, "note", note_until_killed)
 
@@ -80,9 +80,10 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         {},
         {"gradual": True, "patience": 9},
         {"lora": Lora(rank=2, dropout=0.3), "rehearsal": 0.3},
+        {"optimizer": "muon", "layer_decay": 0.8},
         {"freeze": "embeddings,0", "cache_frozen": True, "accumulate": 2, "tokens_per_batch": 450},
     ],
-    ids=["full", "gradual", "lora", "cached"],
+    ids=["full", "gradual", "lora", "muon", "cached"],
 )
 def test_a_resumed_run_is_bit_equal(tmp_path: Path, monkeypatch, options: dict) -> None:
     """With dropout: the random state counts. The caller's own random state is left alone."""
@@ -319,8 +320,11 @@ def test_the_table_shows_adaptation_and_forgetting() -> None:
         )  # fmt: skip
 
     report = FineTuneReport(
-        "small", "medicine, raft", CONFIG, small_bases.decoder(), [], validation(5, 36, 80.0),
-        validation(45, 30, 12.25), running.History(), 7, 7, "", 1.0, 1, 7, 0, 0, [],
+        base="small", data="medicine, raft", laboratory=None, config=CONFIG,
+        model=small_bases.decoder(), weights=[], before=validation(5, 36, 80.0),
+        after=validation(45, 30, 12.25), history=running.History(), steps=7, kept_step=7,
+        stopped="", seconds=1.0, processor_seconds=1.0, tokens=1, epoch_steps=7,
+        optimizer_bytes=0, cache_bytes=0, notes=[], base_sha256="", machine={}, command="",
     )  # fmt: skip
     table = report.table()
     assert f"{wilson_interval(45, 50)}" in table

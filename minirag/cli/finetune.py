@@ -1,9 +1,10 @@
-"""``minirag finetune``: a pretrained reader learns a domain."""
+"""``minirag finetune``: a pretrained model learns a domain, or a task of its own."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Fine-tune a pretrained reader on a domain of the laboratory, and measure what
-it gains there and what it forgets in general.
+it gains there and what it forgets in general; or, with another --task, a model
+for that task, beside its baselines.
 
 --way closed-book learns facts by heart from questions and answers, raft
 learns to read the domain's documents (with distractors, and sometimes without
 the right one), pretraining goes on with plain text.
+
+--data takes your own questions: lines {"question": ..., "answer": ...,
+"passages": [...]} with null as the answer where the passages don't tell.
 
 The directory given with --out gets the model in the hub's layout, its report
 and its curve; a kill loses at most the steps since the last checkpoint, and
@@ -28,19 +33,38 @@ examples:
   minirag finetune --base gpt-base --domain medicine --way raft
   minirag finetune --way raft --freeze embeddings,0-2 --untie-head --cache
   minirag finetune --way closed-book --lora 8 --rate 2e-3
+  minirag finetune --way raft --data mine.jsonl
+  minirag finetune --task sentiment
+  minirag finetune --task sentiment --base all-MiniLM-L6-v2 \\
+      --data train.tsv --validation dev.tsv --test test.tsv
+  minirag finetune --task summarise --domain law
+  minirag finetune --task generate --base SmolLM2-135M-Instruct --data DOCS
 """
+
+# Tasks besides reading, and the module that has their options and runs them.
+TASKS = {
+    "sentiment": "minirag.cli.finetune_classifier",
+    "documents": "minirag.cli.finetune_classifier",
+    "summarise": "minirag.cli.finetune_generation",
+    "generate": "minirag.cli.finetune_generation",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb ``finetune`` to the command line."""
     parser = subparsers.add_parser(
         "finetune",
-        help="adapt a pretrained reader to a domain",
+        help="adapt a pretrained model to a domain or a task",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--base", default="gpt-base", metavar="MODEL", help="a name or a directory: gpt-base")
+    add(
+        "--task", default="reading", choices=("reading", *TASKS), metavar="TASK",
+        help="what is learned: reading (default); sentiment, of reviews; documents, the field of "
+        "a report; summarise, case notes; generate, a domain's text",
+    )  # fmt: skip
+    add("--base", metavar="MODEL", help="a name or a directory (default: gpt-base, or bert-base)")
     add("--domain", default="medicine", choices=("medicine", "law"), help="default: medicine")
     add(
         "--way",
@@ -52,8 +76,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--resume", action="store_true", help="go on with the run in --out")
 
     data = parser.add_argument_group("data").add_argument
+    data("--data", type=Path, metavar="FILE", help="your own: .tsv, .csv or .jsonl")
+    data("--test", type=Path, metavar="FILE", help="default: a tenth of --data")
+    data("--text-column", default="text", metavar="NAME", help="of --data (default: text)")
     data("--language", choices=("en", "es", "both"), default="both", help="default: both")
-    data("--entities", type=int, default=280, metavar="N", help="to learn about (default: 280)")
+    data(
+        "--entities",
+        type=int,
+        default=280,
+        metavar="N",
+        help="to learn about, whose facts will stay as they are (default: 280)",
+    )
+    data(
+        "--changing",
+        type=int,
+        default=200,
+        metavar="N",
+        help="to learn about before their facts change (default: 200)",
+    )
     data(
         "--paraphrases",
         type=int,
@@ -61,7 +101,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="wordings of each closed-book question or document (default: 4)",
     )
-    data("--exercises", type=int, default=4000, metavar="N", help="of way raft (default: 4000)")
+    data(
+        "--exercises",
+        type=int,
+        default=4000,
+        metavar="N",
+        help="of way raft, or summaries (default: 4000)",
+    )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
         "--rehearsal",
@@ -80,8 +126,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="how the rate falls (default: linear)",
     )  # fmt: skip
     much("--warmup", type=float, default=0.06, metavar="SHARE", help="of the steps")
+    much(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        help="what moves the matrices; default: by the way",
+    )
     much("--weight-decay", type=float, default=0.01, metavar="D", help="of matrices")
-    much("--batch-tokens", type=int, default=4096, metavar="N", help="default: 4096")
+    much("--batch-tokens", type=int, metavar="N", help="default: by the task, 4096 for reading")
     much("--accumulate", type=int, default=1, metavar="N", help="batches a step (default: 1)")
 
     which = parser.add_argument_group("which weights move").add_argument
@@ -101,7 +152,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     which("--cache", action="store_true", help="compute the frozen lower layers once")
 
     watch = parser.add_argument_group("validation").add_argument
-    watch("--validate-every", type=int, default=100, metavar="N", help="steps (default: 100)")
+    watch("--validate-every", type=int, metavar="N", help="steps (default: by the task)")
     watch(
         "--patience",
         type=int,
@@ -123,6 +174,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="of each test of the report (default: 100); on the way 30 at most",
     )
 
+    watch("--scratch-rate", type=float, metavar="R",
+          help="of the baseline from random weights (default: by the task)")  # fmt: skip
+    watch("--no-scratch", action="store_true", help="leave that baseline out")
+
     add("--seed", type=int, default=0, metavar="N", help="of order, rehearsal and adapters")
     add(
         "--precision",
@@ -131,40 +186,66 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="of matrix products; auto takes bf16 where the machine has units for it",
     )
     add("--json", action="store_true", help="print one JSON object, no bars")
+    for module in dict.fromkeys(TASKS.values()):
+        importlib.import_module(module).add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fine-tune, and print adaptation and forgetting."""
+    """Fine-tune for the task."""
+    if args.task in TASKS:
+        code: int = importlib.import_module(TASKS[args.task]).run(args)
+        return code
+    return _run_reading(args)
+
+
+def _run_reading(args: argparse.Namespace) -> int:
+    """Fine-tune a reader, and print adaptation and forgetting."""
+    from minirag.cli.runs import typed
+    from minirag.errors import UsageError
     from minirag.finetuning.base import Base
-    from minirag.finetuning.config import LaboratoryData
+    from minirag.finetuning.config import RECIPES, LaboratoryData
     from minirag.finetuning.finetune import finetune
     from minirag.finetuning.laboratory import laboratory_data
+    from minirag.finetuning.own_reading import own_data
     from minirag.transformer.machine import this_machine
 
-    config = _config(args)
+    if args.test is not None:
+        raise UsageError("--test goes with a --task such as sentiment: leave it out.")
+    config = config_of(args, RECIPES[args.way])
+    on_the_way = min(args.questions, 30)
     what = LaboratoryData(
         domain=args.domain,
         way=args.way,
         languages=("en", "es") if args.language == "both" else (args.language,),
         world_seed=args.world_seed,
         entities=args.entities,
+        changing=args.changing,
         paraphrases=args.paraphrases,
         exercises=args.exercises,
         questions=args.questions,
-        questions_on_the_way=min(args.questions, 30),
+        questions_on_the_way=on_the_way,
     )
-    base = Base.load(args.base)
-    out = args.out or Path("runs") / f"{base.name}-{args.domain}-{args.way}"
+    if args.data is None:
+        data, name = laboratory_data(what), args.domain
+    else:
+        name = args.data.name.partition(".")[0]
+        data = own_data(
+            args.data, args.way, what.languages[0], questions=args.questions,
+            questions_on_the_way=on_the_way, seed=args.seed,
+        )  # fmt: skip
+    base = Base.load(args.base or "gpt-base")
+    out = args.out or Path("runs") / f"{base.name}-{name}-{args.way}"
     report = finetune(
         base,
-        laboratory_data(what),
+        data,
         config,
         out,
         machine=this_machine(args.precision),
         resume=args.resume,
         bar=not args.json and sys.stderr.isatty(),
-        tell=(lambda _: None) if args.json else _tell,
+        tell=(lambda _: None) if args.json else tell,
+        command=typed(args),
     )
     if args.json:
         print(json.dumps({"out": str(out), **report.as_json()}, indent=2, ensure_ascii=False))
@@ -175,16 +256,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say on the way what a person may want to read."""
     from tqdm import tqdm
 
     tqdm.write(text, file=sys.stderr)  # above the bar, if there is one
 
 
-def _config(args: argparse.Namespace) -> FineTuneConfig:
-    from minirag.finetuning.config import RECIPES, Lora
+def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfig:
+    """The options' configuration; where nothing is given, the recipe's."""
+    from minirag.finetuning.config import Lora
 
-    recipe = RECIPES[args.way]
+    given = (
+        ("epochs", args.epochs),
+        ("rate", args.rate),
+        ("optimizer", args.optimizer),
+        ("tokens_per_batch", args.batch_tokens),
+        ("validate_every", args.validate_every),
+    )
+    recipe = dataclasses.replace(
+        recipe, **{name: value for name, value in given if value is not None}
+    )
     lora = None
     if args.lora is not None:
         alpha = 2.0 * args.lora if args.lora_alpha is None else args.lora_alpha
@@ -192,11 +284,8 @@ def _config(args: argparse.Namespace) -> FineTuneConfig:
         lora = Lora(args.lora, alpha, targets)
     return dataclasses.replace(
         recipe,
-        epochs=recipe.epochs if args.epochs is None else args.epochs,
         max_steps=args.steps,
-        tokens_per_batch=args.batch_tokens,
         accumulate=args.accumulate,
-        rate=recipe.rate if args.rate is None else args.rate,
         schedule=args.schedule,
         warmup=args.warmup,
         layer_decay=args.layer_decay,
@@ -207,7 +296,6 @@ def _config(args: argparse.Namespace) -> FineTuneConfig:
         lora=lora,
         cache_frozen=args.cache,
         rehearsal=args.rehearsal,
-        validate_every=args.validate_every,
         patience=args.patience or None,
         max_forgetting=args.max_forgetting,
         seed=args.seed,

@@ -16,6 +16,7 @@ from minirag.errors import DiskError, MiniragError, UsageError
 # Verb, the module that has it, and what it does. A module is imported only when its verb is called,
 # so that `minirag --help` does not wait for torch.
 VERBS = {
+    "tour": ("minirag.cli.tour", "see fine-tuning and RAG side by side, in a minute"),
     "download": ("minirag.cli.download", "fetch public models once, into the cache"),
     "index": ("minirag.cli.index", "make a knowledge base of a folder of text"),
     "kb": ("minirag.cli.kb", "look at a knowledge base, draw it, change single documents"),
@@ -27,13 +28,18 @@ VERBS = {
     "world": ("minirag.cli.world", "look at the laboratory's generated world"),
     "pretrain": ("minirag.cli.pretrain", "train a base model from nothing"),
     "finetune": ("minirag.cli.finetune", "adapt a pretrained reader to a domain"),
+    "compare": ("minirag.cli.compare", "five arms side by side: fine-tuning, retrieval, both"),
     "train-retriever": ("minirag.cli.train_retriever", "train an encoder that finds passages"),
+    "claims": ("minirag.cli.claims", "what is claimed, what was measured, does it still stand"),
     "weights": ("minirag.cli.weights", "list and verify the models that come with minirag"),
+    "map": ("minirag.cli.map", "when which arm is the most accurate, measured"),
+    "choose": ("minirag.cli.choose", "fine-tuning, retrieval or both: advice from the map"),
     "bench": ("minirag.cli.bench", "measure speed side by side with other libraries"),
 }
 
 _EPILOG = """\
 begin with:
+  minirag tour
   minirag download
   minirag ask "How do I ...?" --docs FOLDER
 
@@ -84,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             args = build_parser(arguments[:1]).parse_args(arguments)
+            args.arguments = arguments
             code: int = args.run(args)
             sys.stdout.flush()
     except MiniragError as error:

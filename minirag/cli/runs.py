@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,26 @@ if TYPE_CHECKING:
     from minirag.training.resumable import RunRecipe
 
 R = TypeVar("R", bound="RunRecipe")
+
+_ASIDE = {
+    "--out": 1,
+    "--resume": 0,
+    "--json": 0,
+}  # options that change no result, with their values
+
+
+def typed(args: argparse.Namespace) -> str:
+    """The command as it was typed, without what only says where, when and how results appear."""
+    kept, skip = [], 0
+    for argument in args.arguments:
+        name = argument.partition("=")[0]
+        if skip:
+            skip -= 1
+        elif name in _ASIDE:
+            skip = 0 if "=" in argument else _ASIDE[name]
+        else:
+            kept.append(argument)
+    return shlex.join(["minirag", *kept])
 
 
 def of_chosen_length(

@@ -20,6 +20,7 @@ class Summarised:
     text: str
     summary: str
     language: str
+    names: tuple[str, ...]  # of what it is about; sets that share none are about other things
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def case_notes(seed: int, language: str, n: int) -> list[Summarised]:
             if sentence not in sentences:
                 sentences.append(sentence)
         summary = dice.pick(texts["notes.summaries"]).fill(slots)
-        out.append(Summarised(" ".join(sentences), summary, language))
+        named = tuple(getattr(facts[key], language).text for key in ("patient", "disease", "drug"))
+        out.append(Summarised(" ".join(sentences), summary, language, named))
     return out
 
 
@@ -101,7 +103,9 @@ def acts(seed: int, language: str, n: int) -> list[Summarised]:
             dice.pick(texts[f"acts.{key}"]).fill(slots) for key in ("headings", *sections)
         )
         summary = dice.pick(texts["acts.summaries"]).fill(slots)
-        out.append(Summarised(title + "\n" + " ".join(body), summary, language))
+        text = title + "\n" + " ".join(body)
+        name = getattr(facts["name"], language).text
+        out.append(Summarised(text, summary, language, (name,)))
     return out
 
 

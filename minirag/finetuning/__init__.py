@@ -8,4 +8,10 @@
    ``run.py`` what a kill must not lose.
 4. **Validation**: ``validation.py`` measures the domain and what may be forgotten meanwhile,
    ``report.py`` sets both side by side.
+
+Readers are fine-tuned so. The same four steps make classifiers of an encoder: ``classifier.py`` is
+the model, ``labelled.py`` and ``laboratory_texts.py`` are its data, ``classify.py`` measures it
+beside its baselines, of which ``from_scratch.py`` has the one from random weights. And they make
+writers: ``summaries.py`` and ``domain_text.py`` say what is learned and compare what comes of it,
+``writing.py`` measures it, ``chat.py`` has the format of public chat models.
 """

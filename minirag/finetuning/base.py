@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from minirag.errors import CheckpointError, UsageError
+from minirag.errors import CheckpointError, ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.weights import locate_weights
-from minirag.transformer.checkpoints import CONFIG, load
-from minirag.transformer.models import Decoder, EncoderDecoder
+from minirag.training.weights import shipped, shipped_or_other
+from minirag.transformer.checkpoints import load
+from minirag.transformer.hub import ModelFiles, locate
+from minirag.transformer.models import Decoder, EncoderDecoder, Model
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,11 @@ class Base:
     tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
-        size = self.tokenizer.vocab_size
-        if size != self.model.config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {size} entries, the model {self.name} embeds "
-                f"{self.model.config.vocab_size}: they don't belong together. Give the model with "
-                "the tokenizer.json that it was trained with."
-            )
+        check_vocabulary(self.name, self.model, self.tokenizer)
 
     @classmethod
     def load(cls, name: str) -> Base:
-        """A shipped model by its name, or any in the hub's layout by its directory.
+        """A shipped or a public model by its name, or any in the hub's layout by its directory.
 
         Raises
         ------
@@ -46,14 +40,46 @@ class Base:
         UsageError
             If it is an encoder: it writes no answers.
         """
-        directory = Path(name) if (Path(name) / CONFIG).is_file() else locate_weights(name)
-        model = load(directory)
+        files = locate_base(name)
+        model = load(files.directory)
         if not isinstance(model, Decoder | EncoderDecoder):
             raise UsageError(
                 f"{name} is an encoder: it gives vectors, no answers. Give a decoder (gpt-base) "
                 "or an encoder-decoder (bart-base) to be fine-tuned as a reader."
             )
-        return cls(directory.name, model, Tokenizer.load(directory))
+        return cls(files.name, model, Tokenizer.load(files.directory))
+
+
+def locate_base(name: str) -> ModelFiles:
+    """The files of a shipped or a public model by its name, or of any by its directory.
+
+    Raises
+    ------
+    ModelUnavailable
+        If there is none.
+    """
+    try:
+        return locate(shipped_or_other(name))
+    except ModelUnavailable as error:
+        ours = ", ".join(path.name for path in shipped())
+        raise ModelUnavailable(f"{error} minirag itself brings {ours}.") from error
+
+
+def check_vocabulary(name: str, model: Model, tokenizer: Tokenizer) -> None:
+    """Refuse a model with another's tokenizer.
+
+    Raises
+    ------
+    CheckpointError
+        If the numbers of their tokens differ.
+    """
+    size = tokenizer.vocab_size
+    if size != model.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {size} entries, the model {name} embeds "
+            f"{model.config.vocab_size}: they don't belong together. Give the model with the "
+            "tokenizer.json that it was trained with."
+        )
 
 
 def fingerprint(model: nn.Module, without: str = "lora_") -> str:

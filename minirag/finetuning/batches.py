@@ -12,10 +12,11 @@ from typing import Any
 from minirag.corpus.dice import Dice
 from minirag.corpus.questions import ReadingExercise
 from minirag.errors import TrainingError
+from minirag.finetuning.chat import form_for
 from minirag.finetuning.frozen_cache import FrozenCache
 from minirag.finetuning.objective import AnyReading, Part, share_out
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import Form, cut_into_batches, padded
+from minirag.training.batches import Form, Layout, cut_into_batches, padded
 from minirag.training.loop import Parts
 from minirag.training.pairs import Pair, PairBatch
 from minirag.training.run import form_of
@@ -40,7 +41,7 @@ def encode(
     TrainingError
         If none is left.
     """
-    form = form_of("reading", model, tokenizer)
+    form = form_for(model, tokenizer)
     asking = exercises
     sequences: list[Any] = []
     if isinstance(model, EncoderDecoder):
@@ -50,14 +51,29 @@ def encode(
             sequences += form_of("denoising", model, tokenizer).sequences(texts, dice)
     if asking:
         sequences += form.sequences(asking, dice)
-    longest = model.config.max_length
-    fitting = [sequence for sequence in sequences if _longest_part(sequence) <= longest]
+    fitting = [sequence for sequence in sequences if _fits(model, sequence)]
     if not fitting:
         raise TrainingError(
-            f"none of {len(exercises)} exercises fits into the {longest} tokens that the model "
-            "reads: give shorter passages, or fewer with each question."
+            f"none of {len(exercises)} exercises fits into the {model.config.max_length} tokens "
+            "that the model reads: give shorter passages, or fewer with each question."
         )
     return form, fitting
+
+
+def those_that_fit(
+    model: Decoder | EncoderDecoder, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
+) -> list[ReadingExercise]:
+    """The exercises, of one question or of plain text, that the model can read whole."""
+    form, dice = form_for(model, tokenizer), Dice("fits")
+    return [
+        exercise
+        for exercise in exercises
+        if all(_fits(model, sequence) for sequence in form.sequences([exercise], dice))
+    ]
+
+
+def _fits(model: Decoder | EncoderDecoder, sequence: Any) -> bool:
+    return _longest_part(sequence) <= model.config.max_length
 
 
 def _longest_part(sequence: Any) -> int:
@@ -80,7 +96,7 @@ class Epochs:
 
     def __init__(
         self,
-        form: Form,
+        form: Layout,
         sequences: Sequence[Any],
         *,
         seed: int,

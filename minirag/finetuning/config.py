@@ -52,6 +52,7 @@ class FineTuneConfig:
     layer_decay: float = 1.0  # each layer's rate over that of the layer above it
     weight_decay: float = 0.01  # of matrices; norms, biases and other vectors have none
     max_norm: float = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: orthogonal steps for the matrices
     # which weights
     freeze: str = ""  # "embeddings,0-2": see freezing.weights_named
     untie_head: bool = False  # give the head a matrix apart from the token embedding
@@ -121,7 +122,8 @@ class LaboratoryData:
     way: Way = "raft"
     languages: tuple[str, ...] = ("en", "es")
     world_seed: int = 0
-    entities: int = 280  # that are learned from; half of what is reported tests about them
+    entities: int = 280  # that are learned from and stay as they are
+    changing: int = 200  # that are learned from too, as they are before a revision
     paraphrases: int = 4  # wordings of each closed-book question, of each document in pretraining
     exercises: int = 4000  # of reading with passages
     distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
@@ -139,3 +141,27 @@ class LaboratoryData:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give 1 or more.")
+        if self.changing < 0:
+            raise UsageError(f"changing is {self.changing}: give 0 or more.")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LaboratoryData:
+        """Take up what a report says of its data.
+
+        Raises
+        ------
+        UsageError
+            If these are not the values of any laboratory data.
+        """
+        try:
+            known: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+            }
+            return cls(**known)
+        except TypeError as error:
+            raise UsageError(f"this is not how laboratory data is described: {error}.") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values

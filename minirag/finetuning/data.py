@@ -10,6 +10,7 @@ from typing import Literal
 from minirag.corpus.dice import Dice
 from minirag.corpus.questions import ReadingExercise
 from minirag.errors import DataError
+from minirag.finetuning.config import LaboratoryData
 from minirag.training.evaluate_reading import ReadingTest
 
 
@@ -40,6 +41,7 @@ class FineTuneData:
     watched: Literal["right", "loss"] = "right"
     # an exercise of the base's own training, for rehearsal; None: there are none
     general_exercise: Callable[[Dice], ReadingExercise] | None = None
+    laboratory: LaboratoryData | None = None  # what it was made by, if the laboratory made it
 
     def __post_init__(self) -> None:
         if not self.train:

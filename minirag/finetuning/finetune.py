@@ -1,37 +1,37 @@
-"""Fine-tuning a pretrained reader: the four steps, one after the other.
+"""Fine-tuning a pretrained model: the four steps, one after the other.
 
 The loop itself is the one of pretraining (:mod:`minirag.training.loop`); what is particular to
 fine-tuning is which weights it is given, what the loss counts, and who decides when it ends.
+:func:`finetune` is for readers; :func:`carry_out` runs through any fine-tuning.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from minirag.files import write_text_atomically
 from minirag.finetuning.base import Base
+from minirag.finetuning.card import save_finetuning_card
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.freezing import training_mode, weights_table
-from minirag.finetuning.lora import ADAPTER, fold_in, save_lora
-from minirag.finetuning.objective import part_loss
-from minirag.finetuning.report import FineTuneReport
-from minirag.finetuning.run import BEST, CHECKPOINT, RESULT, FineTuning
-from minirag.finetuning.validation import Validation
+from minirag.finetuning.report import FineTuneReport, Report
+from minirag.finetuning.run import CHECKPOINT, RESULT, FineTuning, Tuning
 from minirag.training.curves import save_curve
 from minirag.training.loop import Diverged, training_steps
-from minirag.transformer.checkpoints import save
+from minirag.training.weights import seal
 from minirag.transformer.machine import Machine, this_machine
+
+R = TypeVar("R", bound=Report[Any])
 
 
 def finetune(
@@ -44,6 +44,7 @@ def finetune(
     resume: bool = False,
     bar: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    command: str = "",
 ) -> FineTuneReport:
     """Fine-tune a copy of a base, and measure it before and after.
 
@@ -51,12 +52,15 @@ def finetune(
     ----------
     out : Path, optional
         Gets the model in the hub's layout (with LoRA merged, and the adapter beside it), its
-        curve and ``finetune.json``; while it runs also ``checkpoint/`` and ``best/``.
+        curve and ``finetune.json``, of the laboratory's data also its card and checksums; while it
+        runs also ``checkpoint/`` and ``best/``.
     resume : bool
         Go on from the checkpoint in ``out``; the steps are those of an uninterrupted run.
     tell : function str
         Gets what a person may want to read on the way: the table of weights before the first step,
         every validation.
+    command : str
+        What makes the same model again on the command line, for the report.
 
     Raises
     ------
@@ -68,47 +72,77 @@ def finetune(
     DiskError
         If a checkpoint can't be written. Those before it are whole: make room, then resume.
     """
-    machine = machine or this_machine()
-    with contextlib.ExitStack() as stack:
-        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(torch.random.fork_rng())  # dropout draws; whoever called draws, too
-        torch.manual_seed(config.seed)
-        # 1. a pretrained model, and 2. hyper-parameters: which weights move, and how fast
-        run = FineTuning(base, data, config, place, machine)
-        run.check_directory(resume)
-        tell(weights_table(run.weights))
-        for note in run.notes:
-            tell(f"note: {note}")
-        run.fill_cache(bar)
-        before = run.measure(data.test)
-        # 3. training on the domain's data, with 4. validation on the way
-        stopped = _train(run, resume, bar, tell)
-        # 4. validation: what was won, and what was lost
-        report = FineTuneReport(
-            base.name,
-            data.name,
-            config,
-            run.model,
-            run.weights,
-            before,
-            run.measure(data.test),
-            run.progress.history,
-            run.progress.step,
-            run.kept_step,
-            stopped,
-            run.progress.seconds,
-            run.progress.tokens,
-            run.ends[0],
-            run.optimizer_bytes,
-            0 if run.epochs.cache is None else run.epochs.cache.n_bytes,
-            run.notes,
-        )
+    with place_of_run(out, config.seed) as place:
+        run = FineTuning(base, data, config, place, machine or this_machine())
+        report = carry_out(run, FineTuneReport, resume=resume, bar=bar, tell=tell, command=command)
         if out is not None:
-            _save(run, report)
+            leave(run, report)
+            if data.laboratory is not None:
+                save_finetuning_card(out)
+                seal(out)
     return report
 
 
-def _train(run: FineTuning, resume: bool, bar: bool, tell: Callable[[str], None]) -> str:
+@contextlib.contextmanager
+def place_of_run(out: Path | None, seed: int) -> Iterator[Path]:
+    """Where a run may write, if need be for its duration only; and a random state of its own."""
+    with contextlib.ExitStack() as stack:
+        place = out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(torch.random.fork_rng())  # dropout draws; whoever called draws, too
+        torch.manual_seed(seed)
+        yield place
+
+
+def carry_out(
+    run: Tuning[Any],
+    kind: type[R],
+    *,
+    resume: bool = False,
+    bar: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    command: str = "",
+) -> R:
+    """Run through a fine-tuning, and measure its model before and after.
+
+    Parameters and errors are those of :func:`finetune`; the report is of this ``kind``.
+    """
+    # 1. a pretrained model, and 2. hyper-parameters: which weights move, and how fast
+    run.check_directory(resume)
+    tell(weights_table(run.weights))
+    for note in run.notes:
+        tell(f"note: {note}")
+    run.fill_cache(bar)
+    before = run.before()
+    # 3. training on the domain's data, with 4. validation on the way
+    stopped = _train(run, resume, bar, tell)
+    # 4. validation: what was won, and what was lost
+    return kind(
+        run.base_name,
+        run.data.name,
+        run.data.laboratory,
+        run.config,
+        run.model,
+        run.weights,
+        before,
+        run.measure(run.data.test),
+        run.progress.history,
+        run.progress.step,
+        run.kept_step,
+        stopped,
+        run.progress.seconds,
+        run.progress.processor_seconds,
+        run.progress.tokens,
+        run.ends[0],
+        run.optimizer_bytes,
+        0 if run.epochs.cache is None else run.epochs.cache.n_bytes,
+        run.notes,
+        run.identity["base"],
+        run.machine.describe(),
+        command,
+    )
+
+
+def _train(run: Tuning[Any], resume: bool, bar: bool, tell: Callable[[str], None]) -> str:
     """The loop; returns why it ended, and leaves the weights that are to be kept."""
     config, progress = run.config, run.progress
     if resume:
@@ -120,7 +154,7 @@ def _train(run: FineTuning, resume: bool, bar: bool, tell: Callable[[str], None]
     steps = training_steps(
         run.model,
         run.batches(),
-        part_loss,
+        run.loss,
         run.optimizer,
         run.schedule,
         max_norm=config.max_norm,
@@ -129,10 +163,10 @@ def _train(run: FineTuning, resume: bool, bar: bool, tell: Callable[[str], None]
         training_mode=training_mode,
     )
     with tqdm(total=run.total_steps, initial=progress.step, unit="step", disable=not bar) as shown:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         try:
             for step in steps:
-                run.note(step, time.perf_counter() - began)
+                run.note(step, time.perf_counter() - began, time.process_time() - busy)
                 shown.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
                 shown.update()
                 last = progress.step == run.total_steps
@@ -146,7 +180,7 @@ def _train(run: FineTuning, resume: bool, bar: bool, tell: Callable[[str], None]
                         break
                 if not last and _due(progress.step, config.checkpoint_every):
                     run.save(CHECKPOINT)
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), time.process_time()
         except Diverged as error:
             stopped, keep_best = f"{error} The weights of its best step are kept.", True
     run.keep(best=keep_best)
@@ -157,24 +191,14 @@ def _due(step: int, every: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _line(run: FineTuning, validation: Validation) -> str:
+def _line(run: Tuning[Any], validation: Any) -> str:
     mark = "  (best so far)" if run.progress.best_step == run.progress.step else ""
-    return (
-        f"step {run.progress.step}: domain {validation.domain_right:.3f}, general "
-        f"{validation.general_right:.3f}, held-out loss {validation.held_out_loss:.3f}{mark}"
-    )
+    return f"step {run.progress.step}: {run.line(validation)}{mark}"
 
 
-def _save(run: FineTuning, report: FineTuneReport) -> None:
+def leave(run: Tuning[Any], report: Report[Any]) -> None:
     """The model, its report and its curve; then the saved states of the run have served."""
-    model = run.model
-    if run.config.lora is not None:
-        save_lora(model, run.out / ADAPTER, run.config.lora)
-        model = copy.deepcopy(model)
-        fold_in(model)
-    save(model, run.out)
-    run.tokenizer.save(run.out)
-    save_curve(run.progress.history, run.out)
+    run.save_model()
+    save_curve(run.progress.history, run.out, run.score)
     write_text_atomically(run.out / RESULT, json.dumps(report.as_json(), indent=1) + "\n")
-    for name in (CHECKPOINT, BEST):
-        shutil.rmtree(run.out / name, ignore_errors=True)
+    run.clear()

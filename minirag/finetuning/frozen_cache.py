@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from minirag.errors import UsageError
 from minirag.finetuning.freezing import training_mode
-from minirag.training.batches import Form, cut_into_batches
+from minirag.training.batches import Batch, Layout, cut_into_batches
 from minirag.training.pairs import PairBatch
-from minirag.transformer.models import Decoder, EncoderDecoder, Tower, positions_of
+from minirag.transformer.models import EncoderDecoder, Model, Tower, positions_of
 
 MOST_BYTES = 4 << 30  # more than a laptop's memory should be asked for
 
@@ -37,12 +37,14 @@ class Cached:
         return Cached(self.states.to(device), self.depth)
 
 
-def lower_tower(model: Decoder | EncoderDecoder) -> Tower:
+def lower_tower(model: Model) -> Tower:
     """The tower that begins at the input: the only one, or the encoder's."""
-    return model.tower if isinstance(model, Decoder) else model.encoder
+    tower = model.encoder if isinstance(model, EncoderDecoder) else model.tower
+    assert isinstance(tower, Tower)
+    return tower
 
 
-def frozen_depth(model: Decoder | EncoderDecoder) -> int:
+def frozen_depth(model: Model) -> int:
     """How many blocks from the input up nothing trainable stands in or below of."""
     tower = lower_tower(model)
     if any(p.requires_grad for p in tower.embeddings.parameters()):
@@ -65,14 +67,14 @@ def _finish(tower: Tower, cached: Cached, keep: Tensor | None, causal: bool) -> 
     return tower.run(cached.states, positions, keep, causal, first=cached.depth)
 
 
-def finish_decoder(model: Decoder, cached: Cached) -> Tensor:
+def finish_decoder(model: Model, cached: Cached) -> Tensor:
     """The upper blocks and the final norm: states (B, T, D)."""
-    return _finish(model.tower, cached, None, causal=True)
+    return _finish(lower_tower(model), cached, None, causal=True)
 
 
-def finish_encoder(model: EncoderDecoder, cached: Cached, keep: Tensor) -> Tensor:
-    """The same for an encoder: its states (N, S, D), which the decoder then looks at."""
-    return _finish(model.encoder, cached, keep, causal=False)
+def finish_encoder(model: Model, cached: Cached, keep: Tensor) -> Tensor:
+    """The same for an encoder that reads in both directions: its states (N, S, D)."""
+    return _finish(lower_tower(model), cached, keep, causal=False)
 
 
 class FrozenCache:
@@ -93,8 +95,8 @@ class FrozenCache:
 
     def __init__(
         self,
-        model: Decoder | EncoderDecoder,
-        form: Form,
+        model: Model,
+        form: Layout,
         sequences: Sequence[Any],
         *,
         tokens_per_batch: int,
@@ -124,16 +126,16 @@ class FrozenCache:
             with autocast():
                 self._keep(model, group, batch)
 
-    def _keep(self, model: Decoder | EncoderDecoder, group: Sequence[int], batch: Any) -> None:
-        pairs = isinstance(batch, PairBatch)
-        keep = batch.keep if pairs else batch.targets >= 0  # (B, T): real tokens
+    def _keep(self, model: Model, group: Sequence[int], batch: Any) -> None:
+        pairs, causal = isinstance(batch, PairBatch), isinstance(batch, Batch)
+        keep = batch.targets >= 0 if causal else batch.keep  # (B, T): real tokens
         # No torch.no_grad: it would let small products be computed in another order. There is
         # nothing to go back through, since nothing here is trainable.
         states = start(
             lower_tower(model),
             batch.sources if pairs else batch.ids,
-            keep if pairs else None,  # a decoder looks at nothing on its right anyway
-            causal=not pairs,
+            None if causal else keep,  # a decoder looks at nothing on its right anyway
+            causal=causal,
             depth=self.depth,
         )
         rows = iter(zip(states.detach().cpu(), keep.sum(dim=1).tolist(), strict=True))

@@ -32,16 +32,24 @@ _TEXTS = 100  # of the domain and of general text, for the perplexity
 REHEARSAL = dataclasses.replace(GPT_BASE.stages[-1].mix, text=0.0)
 
 
-def laboratory_data(what: LaboratoryData) -> FineTuneData:
+def laboratory_data(
+    what: LaboratoryData, world: World | None = None, *, test_seed: int = REPORT_SEED
+) -> FineTuneData:
     """Draw a world, and make of it what a way of fine-tuning learns from and is tested by.
+
+    Parameters
+    ----------
+    world : World, optional
+        Learn from this one. Default: :func:`world_of` what is asked for.
+    test_seed : int
+        Of the questions that the report asks; those of validation are always the same.
 
     Raises
     ------
     UsageError
         If there is no such domain or language, or the world is too small.
     """
-    sizes = Sizes(stable=what.entities, unseen=0, updated=0, new=0, unanswerable=0)
-    world = draw_world(what.domain, what.world_seed, sizes)
+    world = world_of(what) if world is None else world
     taken = {record.entity.name.en.text for record in world.records}
     on_the_way = dataclasses.replace(what, questions=what.questions_on_the_way)
     validation = _tests(on_the_way, world, DEVELOPMENT_SEED, taken)
@@ -49,13 +57,24 @@ def laboratory_data(what: LaboratoryData) -> FineTuneData:
         f"{what.domain}, {what.way}",
         list(_train(what, world)),
         validation,
-        _tests(what, world, REPORT_SEED, taken),
+        _tests(what, world, test_seed, taken),
         watched="loss" if what.way == "pretraining" else "right",
-        general_exercise=_general_exercise,
+        general_exercise=general_exercise,
+        laboratory=what,
     )
 
 
-def _general_exercise(dice: Dice) -> ReadingExercise:
+def world_of(what: LaboratoryData) -> World:
+    """The world whose stable and updated entities are learned from.
+
+    Its other groups are what the six slices of questions need: nothing of them is learned.
+    """
+    sizes = Sizes(stable=what.entities, updated=what.changing)
+    return draw_world(what.domain, what.world_seed, sizes)
+
+
+def general_exercise(dice: Dice) -> ReadingExercise:
+    """One of the base's own training, with questions: for rehearsal."""
     while True:
         exercise = draw_exercise(dice, REHEARSAL)
         if exercise.questions:
@@ -107,17 +126,19 @@ def _tests(what: LaboratoryData, world: World, seed: int, taken: set[str]) -> Ev
     in the report.
     """
     n, domain = what.questions, what.domain
-    other = _without(draw_world(domain, seed, Sizes(_TEXTS, 0, 0, 0, 0)), taken)
+    other = _without(
+        draw_world(domain, seed, Sizes(_TEXTS, 0, 0, 0, 0), wording=world.wording), taken
+    )
     texts = [
         exercise
         for language in what.languages
         for exercise in _plain(other.training_texts(language), language)[: _TEXTS // 2]
     ]
     if what.way == "raft":
-        asked = _reading_tests(what, seed, taken)
+        asked = _reading_tests(what, seed, taken, world.wording)
         held_out = [exercise for test in asked for exercise in test.exercises]
     else:
-        first = 1 if seed == REPORT_SEED else 0
+        first = 0 if seed == DEVELOPMENT_SEED else 1
         half = dataclasses.replace(world, records=world.records[first::2])
         known = {lang: _closed_book(half, lang, held_out=True) for lang in what.languages}
         asked = [
@@ -127,18 +148,9 @@ def _tests(what: LaboratoryData, world: World, seed: int, taken: set[str]) -> Ev
         held_out = texts
         if what.way == "closed-book":
             held_out = [exercise for test in asked for exercise in test.exercises]
-    dice = Dice(seed, "general text")
     return EvaluationSet(
-        asked,
-        _general_tests(what, seed),
-        held_out,
-        texts,
-        [
-            plain_text(dice, language)
-            for language in what.languages
-            for _ in range(_TEXTS // 2)
-        ],
-    )  # fmt: skip
+        asked, general_tests(what, seed), held_out, texts, general_texts(what.languages, seed)
+    )
 
 
 def _without(world: World, taken: set[str]) -> World:
@@ -152,7 +164,9 @@ def _some(exercises: Sequence[ReadingExercise], seed: int, n: int) -> list[Readi
     return Dice(seed, "some").sample(exercises, n)
 
 
-def _reading_tests(what: LaboratoryData, seed: int, taken: set[str]) -> list[ReadingTest]:
+def _reading_tests(
+    what: LaboratoryData, seed: int, taken: set[str], wording: str
+) -> list[ReadingTest]:
     """Unseen entities: the golden passage among three, none of three golden, other phrasings."""
     tests = []
     for language in what.languages:
@@ -164,13 +178,13 @@ def _reading_tests(what: LaboratoryData, seed: int, taken: set[str]) -> list[Rea
         ):
             exercises = domain_reading_set(
                 what.domain, seed, language, what.questions, k,
-                unanswerable=unanswerable, held_out=held_out, taken=taken,
+                unanswerable=unanswerable, held_out=held_out, taken=taken, wording=wording,
             )  # fmt: skip
             tests.append(ReadingTest(f"{name}, {label}", exercises))
     return tests
 
 
-def _general_tests(what: LaboratoryData, seed: int) -> list[ReadingTest]:
+def general_tests(what: LaboratoryData, seed: int) -> list[ReadingTest]:
     """What the base could do before: read about its own world, and what it knows by heart."""
     tests = [
         test
@@ -181,3 +195,9 @@ def _general_tests(what: LaboratoryData, seed: int) -> list[ReadingTest]:
         known = _some(closed_book_set(language), seed, what.questions)
         tests.append(ReadingTest(f"{language}/well known, no passage", known))
     return tests
+
+
+def general_texts(languages: Sequence[str], seed: int) -> list[ReadingExercise]:
+    """Texts of the base's own world, without questions."""
+    dice = Dice(seed, "general text")
+    return [plain_text(dice, language) for language in languages for _ in range(_TEXTS // 2)]

@@ -21,7 +21,26 @@ from minirag.training.batches import Batch
 from minirag.training.pairs import PairBatch, fuse, fused_memory
 from minirag.transformer.models import Decoder, EncoderDecoder
 
-AnyReading = Batch | PairBatch
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Texts with their classes, side by side, filled up on the right."""
+
+    ids: Tensor  # (B, T) int64: what the model reads
+    keep: Tensor  # (B, T) bool: real tokens
+    targets: Tensor  # (B,) int64: the number of each text's class
+
+    def to(self, device: torch.device) -> LabelledBatch:
+        """The same on another device."""
+        return LabelledBatch(self.ids.to(device), self.keep.to(device), self.targets.to(device))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens read, without padding."""
+        return int(self.keep.sum())
+
+
+AnyReading = Batch | PairBatch | LabelledBatch
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,8 @@ class Part:
     """A batch, or a part of one."""
 
     batch: AnyReading
-    shares: Tensor  # (B, T) float: what each target counts in the step's loss; 0: masked
+    # what each target counts in the step's loss, shaped like the targets; 0: masked
+    shares: Tensor  # (B, T) float, (B,) of classes
     cached: Cached | None = None  # what the frozen layers made of it, if that is known
 
     def to(self, device: torch.device) -> Part:
@@ -42,11 +62,11 @@ def share_out(batches: Sequence[AnyReading], rest_weight: float) -> list[Tensor]
     """What each target counts in the loss of a step that learns from all these batches together.
 
     The loss is the mean over the answers' tokens + ``rest_weight`` x the mean over all others, as
-    in pretraining. All that an encoder-decoder writes is an answer.
+    in pretraining. All that an encoder-decoder writes is an answer, and so is a class.
 
     Returns
     -------
-    (B, T) of each batch
+    of each batch, in the shape of its targets
 
     Raises
     ------
@@ -84,6 +104,7 @@ def part_loss(model: Decoder | EncoderDecoder, part: Part) -> Tensor:
         states = model(batch.ids, memory, keep)  # (B, T, D)
     else:
         assert isinstance(model, Decoder)
+        assert isinstance(batch, Batch)
         states = model(batch.ids) if cached is None else finish_decoder(model, cached)
     learned = part.shares > 0  # (B, T): the head is computed where something is to be learned
     logits = model.logits(states[learned])  # (n, V)

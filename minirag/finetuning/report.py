@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from minirag.finetuning.config import FineTuneConfig
+from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.freezing import LayerCount
 from minirag.finetuning.validation import Validation
 from minirag.metrics import Interval
 from minirag.training.curves import History
-from minirag.transformer.models import Decoder, EncoderDecoder
+from minirag.transformer.models import Decoder, EncoderDecoder, Model
+
+
+class Described(Protocol):
+    """Something that a report can say in plain values."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+
+V = TypeVar("V", bound=Described)  # what a validation finds
 
 
 @dataclass(frozen=True)
-class FineTuneReport:
+class Report(Generic[V]):
     """What came of a fine-tuning, and at what cost."""
 
     base: str
     data: str
+    laboratory: Described | None  # what the data was made by, if the laboratory made it
     config: FineTuneConfig
-    model: Decoder | EncoderDecoder  # the weights that were kept; adapters are still adapters
+    model: Model  # the weights that were kept; adapters are still adapters
     weights: list[LayerCount]  # what moved
-    before: Validation  # the base, on the test set: nothing was chosen by it
-    after: Validation
+    before: V  # the base, on the test set: nothing was chosen by it
+    after: V
     history: History  # the losses, and what validation said on the way
     steps: int  # done
     kept_step: int  # after which the weights that were kept were saved
     stopped: str  # why it ended, a sentence
     seconds: float  # in training steps and in computing frozen layers
+    processor_seconds: float  # of all cores together, in training steps
     tokens: int  # that were learned from or read
     epoch_steps: int  # of the first epoch
     optimizer_bytes: int  # its averages of the weights that move
     cache_bytes: int  # the states of frozen layers
     notes: list[str]
+    base_sha256: str  # of the base's weights
+    machine: dict[str, str | int]  # that it was trained on
+    command: str  # that makes the same again; empty: it was no command
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the weights."""
         return {
             "base": self.base,
+            "base_sha256": self.base_sha256,
+            "command": self.command,
+            "machine": self.machine,
             "data": self.data,
+            "laboratory": None if self.laboratory is None else self.laboratory.as_json(),
             "config": self.config.as_json(),
             "trainable": sum(count.trainable for count in self.weights),
             "parameters": sum(count.total for count in self.weights),
@@ -49,12 +68,21 @@ class FineTuneReport:
             "kept_step": self.kept_step,
             "stopped": self.stopped,
             "seconds": round(self.seconds, 1),
+            "processor_seconds": round(self.processor_seconds, 1),
             "tokens": self.tokens,
             "epoch_steps": self.epoch_steps,
             "optimizer_bytes": self.optimizer_bytes,
             "cache_bytes": self.cache_bytes,
             "notes": self.notes,
         }
+
+
+@dataclass(frozen=True)
+class FineTuneReport(Report[Validation]):
+    """Of a reader."""
+
+    laboratory: LaboratoryData | None
+    model: Decoder | EncoderDecoder
 
     def table(self) -> str:
         """Before and after, in the domain and in general."""

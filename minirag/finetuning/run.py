@@ -11,11 +11,15 @@ import copy
 import dataclasses
 import itertools
 import math
+import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
+
+from torch import Tensor
 
 from minirag.corpus.dice import Dice
 from minirag.errors import UsageError
@@ -26,14 +30,19 @@ from minirag.finetuning.batches import Epochs, encode, with_rehearsal
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.frozen_cache import FrozenCache
-from minirag.finetuning.lora import add_lora
-from minirag.finetuning.objective import Part
+from minirag.finetuning.lora import ADAPTER, add_lora, fold_in, save_lora
+from minirag.finetuning.objective import Part, part_loss
 from minirag.finetuning.rates import discriminative_rates, make_schedule
+from minirag.finetuning.report import Described
 from minirag.finetuning.validation import Validation, validate
+from minirag.text.tokenizer import Tokenizer
+from minirag.training.batches import Layout
 from minirag.training.curves import History
 from minirag.training.loop import Diverged, Optimization, Parts, Step, make_optimizer
 from minirag.training.resume import load_run, read_run, save_run
+from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
+from minirag.transformer.models import Decoder, EncoderDecoder
 
 CHECKPOINT, BEST, RESULT = "checkpoint", "best", "finetune.json"
 
@@ -47,8 +56,9 @@ class Progress:
     step: int = 0  # steps done
     tokens: int = 0
     seconds: float = 0.0  # in training steps
+    processor_seconds: float = 0.0  # of all cores together, in the same steps
     base_general: float = 0.0  # the general score before the first step
-    best: list[float] | None = None  # what the best validation had: see FineTuning.judge
+    best: list[float] | None = None  # what the best validation had: see Tuning.merit
     best_step: int = 0
     worse: int = 0  # validations since then
     history: History = field(default_factory=History)
@@ -63,32 +73,72 @@ class Progress:
         return cls(**{**values, "history": History.from_json(values["history"])})
 
 
-class FineTuning:
-    """Model, data, optimizer and progress of one fine-tuning."""
+class Data(Protocol):
+    """What every fine-tuning learns from and is measured by."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def laboratory(self) -> Described | None:
+        """What it was made by, if the laboratory made it."""
+
+    @property
+    def validation(self) -> Any:
+        """Decides when to stop, and which weights are kept."""
+
+    @property
+    def test(self) -> Any:
+        """Decides nothing: what the report says."""
+
+    def fingerprint(self) -> str:
+        """Differs between data that is not the same."""
+
+
+V = TypeVar("V", bound=Described)  # what a validation finds
+
+
+class Tuning(ABC, Generic[V]):
+    """Model, data, optimizer and progress of one fine-tuning, whatever it is for.
+
+    Parameters
+    ----------
+    model : Model
+        A pretrained one, taken over as it is: give a copy.
+    score : str
+        What the scores of a validation are, for the picture of the course.
+    """
 
     def __init__(
         self,
-        base: Base,
-        data: FineTuneData,
+        name: str,
+        model: Any,
+        tokenizer: Tokenizer,
+        data: Data,
         config: FineTuneConfig,
         out: Path,
         machine: Machine,
+        score: str,
     ) -> None:
+        self.base_name, self.tokenizer, self.score = name, tokenizer, score
         self.data, self.config, self.out, self.machine = data, config, out, machine
-        self.tokenizer = base.tokenizer
-        self.model = copy.deepcopy(base.model).to(machine.device)
-        self.identity = {
+        self.model = model.to(machine.device)
+        self.identity: dict[str, Any] = {
             "config": config.as_json(),
-            "base": fingerprint(base.model),
+            "base": fingerprint(model),
             "data": data.fingerprint(),
             "precision": "bf16" if machine.bf16 else "fp32",
         }
         self.notes: list[str] = []
-        self._choose_weights()
+        self.choose_weights()
         self.optimizer = make_optimizer(
             self.model,
             Optimization(
-                rate=config.rate, weight_decay=config.weight_decay, max_norm=config.max_norm
+                rate=config.rate,
+                matrices=config.optimizer,
+                weight_decay=config.weight_decay,
+                max_norm=config.max_norm,
             ),
             discriminative_rates(self.model, config.layer_decay),
         )
@@ -101,9 +151,49 @@ class FineTuning:
         self.progress = Progress()
         self.kept_step = 0  # after which the weights that are kept were saved; set by keep()
 
+    # ------------------------------------------------------------ what a kind of fine-tuning says
+
+    @abstractmethod
+    def encode(self) -> tuple[Layout, list[Any]]:
+        """What is learned from as the sequences of an epoch, and how these become batches."""
+
+    @abstractmethod
+    def loss(self, model: Any, part: Part) -> Tensor:
+        """What a part adds to the loss of its step."""
+
+    @property
+    @abstractmethod
+    def guessing(self) -> float:
+        """The loss of a model that thinks everything equally likely."""
+
+    @abstractmethod
+    def measure(self, tests: Any) -> V:
+        """Put tests to the model as it is."""
+
+    def before(self) -> V:
+        """The test, put to the model before the first step."""
+        return self.measure(self.data.test)
+
+    @abstractmethod
+    def entry(self, validation: V) -> dict[str, dict[str, float]]:
+        """A validation for the history: "scores", and "losses" with the one "held out"."""
+
+    @abstractmethod
+    def merit(self, validation: V) -> tuple[list[float], bool]:
+        """What the best validation has the most of, first things first; and whether it may be."""
+
+    @abstractmethod
+    def line(self, validation: V) -> str:
+        """A validation for people."""
+
+    @abstractmethod
+    def save_model(self) -> None:
+        """Leave the finished model in ``out``, with its tokenizer."""
+
     # ------------------------------------------------------------------------- the beginning
 
-    def _choose_weights(self) -> None:
+    def choose_weights(self) -> None:
+        """Freeze what is not to move, or add adapters."""
         config, model = self.config, self.model
         if config.untie_head and freezing.is_tied(model):
             freezing.untie(model)
@@ -117,35 +207,16 @@ class FineTuning:
                 self.notes.append(note)
 
     def _epochs(self) -> Epochs:
-        config, seed = self.config, self.config.seed
-        form, sequences = encode(self.model, self.tokenizer, self.data.train, Dice(seed, "domain"))
-        if left_out := len(self.data.train) - len(sequences):
-            self.notes.append(
-                f"{left_out} exercises are longer than the model's context: left out."
-            )
-        if config.rehearsal:
-            sequences = with_rehearsal(form, sequences, self._general(), config.rehearsal)
+        config = self.config
+        form, sequences = self.encode()
         return Epochs(
             form,
             sequences,
-            seed=seed,
+            seed=config.seed,
             tokens_per_batch=config.tokens_per_batch,
             accumulate=config.accumulate,
             rest_weight=config.rest_weight,
         )
-
-    def _general(self) -> Iterator[Any]:
-        """Sequences of general exercises, without end."""
-        draw = self.data.general_exercise
-        if draw is None:
-            raise UsageError(
-                f"{self.data.name}: there are no general exercises to rehearse with: leave "
-                "--rehearsal out."
-            )
-        for number in itertools.count():
-            dice = Dice(self.config.seed, "rehearsal", number)
-            exercises = [draw(dice) for _ in range(64)]
-            yield from encode(self.model, self.tokenizer, exercises, dice)[1]
 
     def fill_cache(self, bar: bool) -> None:
         """Compute the frozen layers' states, if that is wanted; the time counts as training's."""
@@ -176,7 +247,7 @@ class FineTuning:
             self.progress.tokens += sum(part.batch.n_tokens for part in parts)
             yield Parts(part.to(self.machine.device) for part in parts)
 
-    def note(self, step: Step, seconds: float) -> None:
+    def note(self, step: Step, seconds: float, processor_seconds: float = 0.0) -> None:
         """Take a step that has been made into account.
 
         Raises
@@ -186,18 +257,18 @@ class FineTuning:
         """
         self.progress.step = step.number + 1
         self.progress.seconds += seconds
+        self.progress.processor_seconds += processor_seconds
         losses = self.progress.history.losses
         losses.append(step.loss)
         if len(losses) < _WINDOW:
             return
         base = self.progress.history.validations[0]["losses"]["held out"]
         now = sum(losses[-_WINDOW:]) / _WINDOW
-        guessing = (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
-        if now > max(guessing, 1.5 * base):
+        if now > max(self.guessing, 1.5 * base):
             raise Diverged(
                 f"step {step.number}: the loss of the last {_WINDOW} steps is {now:.2f}, worse "
-                f"than guessing ({guessing:.2f}) and far above the base's ({base:.2f}), so the "
-                "training has come apart. Lower the rate, or lengthen the warm-up."
+                f"than guessing ({self.guessing:.2f}) and far above the base's ({base:.2f}), so "
+                "the training has come apart. Lower the rate, or lengthen the warm-up."
             )
 
     @property
@@ -211,40 +282,21 @@ class FineTuning:
 
     # ------------------------------------------------------------------------- the validation
 
-    def measure(self, tests: EvaluationSet) -> Validation:
-        """Put tests to the model as it is."""
-        return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
-
-    def judge(self) -> Validation:
+    def judge(self) -> V:
         """Validate, note it, and save the state if it is the best so far.
 
-        The best has the most right answers in the domain, and among equals the lowest held-out
-        loss; it may not have lost more of the general score than the configuration allows.
+        The best has the most of what :meth:`merit` says, unless it may not be the best.
         """
         validation, progress = self.measure(self.data.validation), self.progress
-        if progress.step == 0:
-            progress.base_general = validation.general_right
         progress.history.validations.append(
             {
                 "step": progress.step,
                 "tokens": progress.tokens,
                 "seconds": round(progress.seconds, 1),
-                "scores": {
-                    "domain": round(validation.domain_right, 4),
-                    "general": round(validation.general_right, 4),
-                },
-                "losses": {"held out": round(validation.held_out_loss, 4)},
-                "perplexities": {
-                    "domain": round(validation.domain_perplexity, 3),
-                    "general": round(validation.general_perplexity, 3),
-                },
+                **self.entry(validation),
             }
         )
-        merit = [-validation.held_out_loss]
-        if self.data.watched == "right":
-            merit.insert(0, validation.domain_right)
-        most = self.config.max_forgetting
-        allowed = most is None or progress.base_general - validation.general_right <= most
+        merit, allowed = self.merit(validation)
         if progress.best is None or (allowed and merit > progress.best):
             progress.best, progress.best_step, progress.worse = merit, progress.step, 0
             self.save(BEST)
@@ -270,6 +322,11 @@ class FineTuning:
         run = load_run(self.out / name, self.model, self.optimizer)
         self.progress = Progress.from_json(run["progress"])
 
+    def clear(self) -> None:
+        """Remove the saved states: the run is over."""
+        for name in (CHECKPOINT, BEST):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+
     def keep(self, *, best: bool) -> None:
         """Decide on the weights: the best, for which all is put back but the history; or these."""
         self.kept_step = self.progress.step
@@ -285,16 +342,8 @@ class FineTuning:
         UsageError
             If it is otherwise.
         """
-        there = (self.out / CHECKPOINT / MANIFEST).exists()
-        if (self.out / RESULT).exists():
-            raise UsageError(f"{self.out} holds a finished fine-tuning: give another --out.")
-        if resume and not there:
-            raise UsageError(f"{self.out} holds no run to resume: leave --resume out to start one.")
-        if there and not resume:
-            raise UsageError(
-                f"{self.out} holds a run already: add --resume to go on with it, or give another "
-                "--out."
-            )
+        there = has_checkpoint(self.out)
+        check_place(self.out, there, resume)
         if there:
             then = read_run(self.out / CHECKPOINT)
             for what, now in self.identity.items():
@@ -303,6 +352,137 @@ class FineTuning:
                         f"{self.out} holds a run with another {what}{_difference(then[what], now)}"
                         ": give the same options as at its start."
                     )
+
+
+class WriterTuning(Tuning[V]):
+    """The fine-tuning of a model that writes, whatever it is measured by."""
+
+    data: FineTuneData
+    model: Decoder | EncoderDecoder
+
+    def __init__(
+        self,
+        base: Base,
+        data: FineTuneData,
+        config: FineTuneConfig,
+        out: Path,
+        machine: Machine,
+        score: str = "exact match",
+    ) -> None:
+        model = copy.deepcopy(base.model)
+        super().__init__(base.name, model, base.tokenizer, data, config, out, machine, score)
+
+    def encode(self) -> tuple[Layout, list[Any]]:
+        """See :class:`Tuning`: the domain's exercises, and those for rehearsal."""
+        train, dice = self.data.train, Dice(self.config.seed, "domain")
+        form, sequences = encode(self.model, self.tokenizer, train, dice)
+        if left_out := len(train) - len(sequences):
+            self.notes.append(
+                f"{left_out} exercises are longer than the model's context: left out."
+            )
+        if self.config.rehearsal:
+            sequences = with_rehearsal(form, sequences, self._general(), self.config.rehearsal)
+        return form, sequences
+
+    def _general(self) -> Iterator[Any]:
+        """Sequences of general exercises, without end."""
+        draw = self.data.general_exercise
+        if draw is None:
+            raise UsageError(
+                f"{self.data.name}: there are no general exercises to rehearse with: leave "
+                "--rehearsal out."
+            )
+        for number in itertools.count():
+            dice = Dice(self.config.seed, "rehearsal", number)
+            exercises = [draw(dice) for _ in range(64)]
+            yield from encode(self.model, self.tokenizer, exercises, dice)[1]
+
+    def loss(self, model: Decoder | EncoderDecoder, part: Part) -> Tensor:
+        """See :func:`minirag.finetuning.objective.part_loss`."""
+        return part_loss(model, part)
+
+    @property
+    def guessing(self) -> float:
+        """See :class:`Tuning`."""
+        return (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
+
+    def save_model(self) -> None:
+        """In the hub's layout; with LoRA merged, and the adapter beside it."""
+        model = self.model
+        if self.config.lora is not None:
+            save_lora(model, self.out / ADAPTER, self.config.lora)
+            model = copy.deepcopy(model)
+            fold_in(model)
+        save(model, self.out)
+        self.tokenizer.save(self.out)
+
+
+class FineTuning(WriterTuning[Validation]):
+    """The fine-tuning of a reader, which is measured in its new domain and in general."""
+
+    def measure(self, tests: EvaluationSet) -> Validation:
+        """See :class:`Tuning`."""
+        return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
+
+    def entry(self, validation: Validation) -> dict[str, dict[str, float]]:
+        """See :class:`Tuning`."""
+        return {
+            "scores": {
+                "domain": round(validation.domain_right, 4),
+                "general": round(validation.general_right, 4),
+            },
+            "losses": {"held out": round(validation.held_out_loss, 4)},
+            "perplexities": {
+                "domain": round(validation.domain_perplexity, 3),
+                "general": round(validation.general_perplexity, 3),
+            },
+        }
+
+    def merit(self, validation: Validation) -> tuple[list[float], bool]:
+        """The most right answers in the domain, and among equals the lowest held-out loss.
+
+        No more of the general score may be lost than the configuration allows.
+        """
+        if self.progress.step == 0:
+            self.progress.base_general = validation.general_right
+        merit = [-validation.held_out_loss]
+        if self.data.watched == "right":
+            merit.insert(0, validation.domain_right)
+        lost, most = (
+            self.progress.base_general - validation.general_right,
+            self.config.max_forgetting,
+        )
+        return merit, most is None or lost <= most
+
+    def line(self, validation: Validation) -> str:
+        """See :class:`Tuning`."""
+        return (
+            f"domain {validation.domain_right:.3f}, general {validation.general_right:.3f}, "
+            f"held-out loss {validation.held_out_loss:.3f}"
+        )
+
+
+def has_checkpoint(out: Path) -> bool:
+    """Whether there is something to go on from."""
+    return (out / CHECKPOINT / MANIFEST).exists()
+
+
+def check_place(out: Path, there: bool, resume: bool) -> None:
+    """Refuse to resume nothing, and to write over a run; ``there``: something has begun in it.
+
+    Raises
+    ------
+    UsageError
+        If it is otherwise.
+    """
+    if (out / RESULT).exists():
+        raise UsageError(f"{out} holds a finished fine-tuning: give another --out.")
+    if resume and not there:
+        raise UsageError(f"{out} holds no run to resume: leave --resume out to start one.")
+    if there and not resume:
+        raise UsageError(
+            f"{out} holds a run already: add --resume to go on with it, or give another --out."
+        )
 
 
 def _difference(then: Any, now: Any) -> str:

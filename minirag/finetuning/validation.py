@@ -87,13 +87,24 @@ def text_perplexity(
 
     An encoder-decoder writes them from damaged ones (the same damage at each call).
     """
-    counted = n = 0.0
-    for parts in _batches(model, tokenizer, texts):
-        shares = share_out([parts], rest_weight=1.0)[0]
-        n_tokens = int((parts.targets >= 0).sum())
-        counted += _loss(model, Part(parts, shares)) * n_tokens
-        n += n_tokens
-    return perplexity(counted, int(n))
+    return perplexity(*summed_loss(model, tokenizer, texts))
+
+
+def summed_loss(
+    model: Decoder | EncoderDecoder, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
+) -> tuple[float, int]:
+    """The negative log-likelihood of what is to be written, in nats, and how many tokens it has.
+
+    That is the answers, their ends included; where nothing is asked, the texts and their ends.
+    """
+    asked = any(exercise.questions for exercise in exercises)
+    total, n_tokens = 0.0, 0
+    for batch in _batches(model, tokenizer, exercises):
+        (shares,) = share_out([batch], rest_weight=0.0 if asked else 1.0)
+        n = int((shares > 0).sum())
+        total += _loss(model, Part(batch, shares)) * n
+        n_tokens += n
+    return total, n_tokens
 
 
 def held_out_loss(

@@ -7,7 +7,6 @@ layout of sentence-transformers, from which ``BiEncoder.load`` reads.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ from torch import Tensor, nn
 
 from minirag.errors import CheckpointError, ModelUnavailable
 from minirag.files import write_atomically, write_text_atomically
-from minirag.retrieval.encoder import QUESTIONS, BiEncoder, Pooling, pool, pooling_of
-from minirag.text.reading_format import END, PASSAGE
+from minirag.retrieval.encoder import QUESTIONS, BiEncoder
+from minirag.text.reading_format import framing_tokenizer
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import cut_into_batches, pad_right
 from minirag.training.weights import locate_weights
 from minirag.transformer import checkpoints
 from minirag.transformer.models import Encoder
+from minirag.transformer.pooling import Pooling, pool, pooling_of, without_head
 
 Towers = Literal["shared", "separate"]
 
@@ -132,17 +132,6 @@ class DualEncoder(nn.Module):
         )
 
 
-def without_head(model: Encoder) -> Encoder:
-    """The encoder alone, as a copy: a retriever fills no gaps."""
-    config = dataclasses.replace(model.config, head="none", head_bias=False)
-    bare = Encoder(config)
-    wanted = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in bare.named_parameters():
-            parameter.copy_(wanted[name])
-    return bare
-
-
 @dataclass(frozen=True)
 class Base:
     """What a training of a retriever begins from."""
@@ -182,22 +171,7 @@ def load_base(name_or_path: str) -> Base:
             "encoder that it began from."
         )
     pooling = pooling_of(directory) if (directory / "1_Pooling").is_dir() else None
-    return Base(directory, model, retriever_tokenizer(Tokenizer.load(directory)), pooling)
-
-
-def retriever_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with a frame around every text, as the base's pretraining had it.
-
-    A passage stands alone there between ``<|passage|>`` and ``<|end|>``. Questions get the same
-    frame, so that one way of encoding serves both; it is also what CLS and last-token pooling read.
-    A tokenizer that has a frame already (BERT's [CLS] and [SEP]) stays as it is.
-
-    Raises
-    ------
-    CheckpointError
-        If the vocabulary has no such tokens.
-    """
-    return tokenizer if tokenizer.n_special else tokenizer.framed(PASSAGE, END)
+    return Base(directory, model, framing_tokenizer(Tokenizer.load(directory)), pooling)
 
 
 def save_bi_encoder(

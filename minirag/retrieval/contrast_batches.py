@@ -20,8 +20,8 @@ from minirag.corpus.retrieval import Family, Page, PageQuestion
 from minirag.errors import TrainingError
 from minirag.retrieval.bi_encoder import Texts, group_texts
 from minirag.retrieval.contrast import false_negatives
-from minirag.retrieval.encoder import cut_to
 from minirag.text.tokenizer import Tokenizer
+from minirag.transformer.pooling import cut_to
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ et al. 2020), and then questions have to go through :meth:`BiEncoder.encode_ques
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,31 +25,19 @@ from minirag.training.weights import shipped_or_other
 from minirag.transformer import checkpoints
 from minirag.transformer.hub import locate
 from minirag.transformer.models import Encoder
-
-Pooling = Literal["mean", "cls", "last"]
+from minirag.transformer.pooling import (
+    Pooling,
+    TruncationWarning,
+    cut_to,
+    max_tokens_of,
+    pool,
+    pooling_of,
+)
 
 QUESTIONS = "questions.safetensors"  # weights of the questions' tower, if they have their own
 
 STRETCH = 16_384  # texts sorted by length together
 TOKENS_PER_BATCH = 2048  # measured: larger batches fall out of the cache, smaller ones pay per call
-
-
-class TruncationWarning(UserWarning):
-    """A text was longer than the encoder reads; its end has no part in the vector."""
-
-
-def pool(states: Tensor, keep: Tensor | None, how: Pooling) -> Tensor:
-    """States (B, T, D) of real tokens, which ``keep`` (B, T) marks, to one vector each (B, D)."""
-    if keep is None:
-        keep = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-    if how == "mean":
-        weights = keep.to(states.dtype)[..., None]  # (B, T, 1)
-        return (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-    place = torch.arange(keep.size(1), device=keep.device)
-    first_or_last = (
-        keep.int().argmax(1) if how == "cls" else (place * keep).argmax(1)  # (B,)
-    )
-    return states[torch.arange(states.size(0), device=states.device), first_or_last]
 
 
 class BiEncoder:
@@ -112,7 +98,7 @@ class BiEncoder:
             name=files.name,
             fingerprint=files.fingerprint,
             pooling=pooling_of(files.directory),
-            max_tokens=_max_tokens_of(files.directory),
+            max_tokens=max_tokens_of(files.directory),
             question_model=_question_model(files.directory, model, dtype),
         )
 
@@ -170,14 +156,6 @@ class BiEncoder:
         return F.normalize(pool(states.float(), keep, self.pooling), dim=-1).cpu()
 
 
-def cut_to(max_tokens: int, ids: list[int], n_special: int) -> list[int]:
-    """At most ``max_tokens``: text goes, the special token that ends it stays."""
-    if len(ids) <= max_tokens:
-        return ids
-    tail = ids[-1:] if n_special > 1 else []
-    return ids[: max_tokens - len(tail)] + tail
-
-
 def _batches_of_like_length(tokens: list[list[int]], budget: int) -> Iterator[list[int]]:
     """Rows in batches of about ``budget`` tokens, longest first, so that little is padded."""
     order = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
@@ -188,16 +166,6 @@ def _batches_of_like_length(tokens: list[list[int]], budget: int) -> Iterator[li
         start += size
 
 
-def _read_json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
-    return values if isinstance(values, dict) else {}
-
-
 def _question_model(directory: Path, model: Encoder, dtype: torch.dtype) -> Encoder | None:
     """The questions' own tower, of the same shape as the passages'; None if they share one."""
     path = directory / QUESTIONS
@@ -206,27 +174,3 @@ def _question_model(directory: Path, model: Encoder, dtype: torch.dtype) -> Enco
     questions = checkpoints.fill(model.config, checkpoints.read_tensors(path), path, dtype)
     assert isinstance(questions, Encoder)  # the configuration is an encoder's
     return questions
-
-
-def pooling_of(directory: Path) -> Pooling:
-    """How sentence-transformers' ``1_Pooling/config.json`` says to pool; mean if it is silent."""
-    values = _read_json(directory / "1_Pooling" / "config.json")
-    chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on]
-    if not chosen:
-        return "mean"
-    names: dict[str, Pooling] = {
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_lasttoken": "last",
-    }
-    if len(chosen) > 1 or chosen[0] not in names:
-        raise CheckpointError(
-            f"{directory}: pooling by {', '.join(chosen)} is not supported; "
-            f"one of these is: {', '.join(names)}."
-        )
-    return names[chosen[0]]
-
-
-def _max_tokens_of(directory: Path) -> int | None:
-    value = _read_json(directory / "sentence_bert_config.json").get("max_seq_length")
-    return value if isinstance(value, int) and value > 2 else None

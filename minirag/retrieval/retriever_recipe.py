@@ -9,9 +9,9 @@ from typing import Literal
 from minirag.corpus.retrieval import RetrievalMix
 from minirag.errors import UsageError
 from minirag.retrieval.bi_encoder import Towers
-from minirag.retrieval.encoder import Pooling
 from minirag.training.loop import Optimization
 from minirag.training.schedules import Schedule
+from minirag.transformer.pooling import Pooling
 
 NAME = "retriever"  # of the general one, as it is shipped
 

@@ -82,6 +82,22 @@ def reading_sources(passages: Sequence[str], questions: Sequence[str]) -> list[s
     return [asked + f"{PASSAGE} {_plain(passage)}" for passage in passages] or [asked]
 
 
+def framing_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with a frame around every text, as an encoder's pretraining had it.
+
+    A passage stands alone there between ``<|passage|>`` and ``<|end|>``. Whatever is read as a
+    whole (a question to search with, a text to be classified) gets the same frame; it is also what
+    CLS and last-token pooling read. A tokenizer that has a frame already (BERT's [CLS] and [SEP])
+    stays as it is.
+
+    Raises
+    ------
+    CheckpointError
+        If the vocabulary has no such tokens.
+    """
+    return tokenizer if tokenizer.n_special else tokenizer.framed(PASSAGE, END)
+
+
 def answer_text(answer: str | None) -> str:
     """The continuation that a reader should give, its end included."""
     return f"{UNKNOWN}{END}" if answer is None else f" {_plain(answer)}{END}"

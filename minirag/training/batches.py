@@ -68,17 +68,21 @@ class AnyBatch(Protocol):
         """Tokens learned from, without padding."""
 
 
-class Form(Protocol):
-    """How an objective wants its exercises: a sequence is whatever a row of its batches is."""
-
-    def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Any]:
-        """Exercises as sequences, with whatever is random in that drawn from ``dice``."""
+class Layout(Protocol):
+    """How sequences become batches: a sequence is whatever a row of a batch is."""
 
     def length(self, sequence: Any) -> int:
         """Tokens that a sequence takes."""
 
     def batch(self, sequences: Sequence[Any]) -> AnyBatch:
         """Sequences side by side."""
+
+
+class Form(Layout, Protocol):
+    """How an objective wants its exercises."""
+
+    def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Any]:
+        """Exercises as sequences, with whatever is random in that drawn from ``dice``."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,23 @@ def make_batch(sequences: Sequence[NDArray[np.int64]], tokenizer: Tokenizer) -> 
         raise TrainingError(
             f"the tokenizer lacks {ANSWER} or {END}: it is not a tokenizer of the readers' format."
         )
+    in_answers = [answer_targets(sequence, answer_id, end_id) for sequence in sequences]
+    return side_by_side(sequences, in_answers, tokenizer.pad_id or 0)
+
+
+def side_by_side(
+    sequences: Sequence[NDArray[np.int64]], in_answers: Sequence[NDArray[np.bool_]], pad_id: int
+) -> Batch:
+    """A batch of sequences (T,) each, of whose targets (T - 1,) it is known what is an answer."""
     B, T = len(sequences), padded(max(map(len, sequences)) - 1)
-    ids = np.full((B, T), tokenizer.pad_id or 0, np.int64)
+    ids = np.full((B, T), pad_id, np.int64)
     targets = np.full((B, T), NO_TARGET, np.int64)
     in_answer = np.zeros((B, T), np.bool_)
-    for row, sequence in enumerate(sequences):
+    for row, (sequence, inside) in enumerate(zip(sequences, in_answers, strict=True)):
         n = len(sequence) - 1
         ids[row, :n] = sequence[:-1]
         targets[row, :n] = sequence[1:]
-        in_answer[row, :n] = answer_targets(sequence, answer_id, end_id)
+        in_answer[row, :n] = inside
     return Batch(torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(in_answer))
 
 

@@ -193,7 +193,7 @@ def card(directory: Path) -> str:
             minutes=f"{minutes:.0f}",
             processor_minutes=f"{processor_minutes:.0f}",
             **machine,
-            load=_load(minutes * machine["threads"], processor_minutes),
+            load=load_of(minutes * machine["threads"], processor_minutes),
             notes="".join(f"- {note}\n" for note in training["notes"]),
             speeds=_speeds(speed, training["tokens"]),
             vocabularies=_vocabularies(vocabularies),
@@ -216,7 +216,7 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _load(available: float, used: float) -> str:
+def load_of(available: float, used: float) -> str:
     """Whether the machine was free for the run."""
     share = used / available if available else 1.0
     if share > 0.9:

@@ -24,7 +24,7 @@ from minirag.training.pairs import fused_memory
 from minirag.transformer.generation import Generation, Sampling, generate, generate_from
 from minirag.transformer.models import Decoder, EncoderDecoder, Model
 
-_ANSWERS = Sampling(max_new_tokens=48)  # greedy; the longest answers have about 40 tokens
+ANSWERS = Sampling(max_new_tokens=48)  # greedy; the longest answers have about 40 tokens
 
 
 @dataclass(frozen=True)
@@ -55,36 +55,67 @@ def answer_exercises(
     An encoder-decoder reads every passage apart, with the question.
     """
     exercises = list(exercises)
+    asked = [(e.passages, e.questions[0].text) for e in exercises]
+    prompts = encoded_prompts(model, tokenizer, asked)
+    written = write_in_batches(model, prompts, ANSWERS, batch_tokens)
+    return [
+        Answered(exercise, read_answer(tokenizer, generation.ids))
+        for exercise, generation in zip(exercises, written, strict=True)
+    ]
+
+
+def encoded_prompts(
+    model: Model, tokenizer: Tokenizer, asked: Iterable[tuple[Sequence[str], str]]
+) -> list[list[list[int]]]:
+    """Encode questions with their passages as the model reads them.
+
+    Parameters
+    ----------
+    asked : pairs (passages, question)
+
+    Returns
+    -------
+    The token ids of each question's parts: one text with everything, or, for an encoder-decoder,
+    a text for each passage.
+    """
     apart = isinstance(model, EncoderDecoder)
     texts = [
-        reading_sources(e.passages, [e.questions[0].text])
-        if apart
-        else [reading_prompt(e.passages, e.questions[0].text)]
-        for e in exercises
+        reading_sources(passages, [question]) if apart else [reading_prompt(passages, question)]
+        for passages, question in asked
     ]
     flat = tokenizer.encode_batch([t for parts in texts for t in parts], special=False)
     encoded = iter(flat)
-    prompts = [[next(encoded) for _ in parts] for parts in texts]  # parts of each exercise
+    return [[next(encoded) for _ in parts] for parts in texts]
+
+
+def write_in_batches(
+    model: Model,
+    prompts: Sequence[Sequence[Sequence[int]]],
+    sampling: Sampling,
+    batch_tokens: int = 16_384,
+) -> list[Generation]:
+    """Write the answer to each of :func:`encoded_prompts`, those of like length together."""
     model.eval()
-    answers: dict[int, str | None] = {}
+    written: dict[int, Generation] = {}
     for rows in _by_length([sum(map(len, parts)) for parts in prompts], batch_tokens):
-        for row, generation in zip(
-            rows, _write(model, [prompts[row] for row in rows]), strict=True
-        ):
-            answers[row] = read_answer(tokenizer, generation.ids)
-    return [Answered(exercise, answers[row]) for row, exercise in enumerate(exercises)]
+        together = write_answers(model, [prompts[row] for row in rows], sampling)
+        written.update(zip(rows, together, strict=True))
+    return [written[row] for row in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _write(model: Model, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Generation]:
+def write_answers(
+    model: Model, prompts: Sequence[Sequence[Sequence[int]]], sampling: Sampling = ANSWERS
+) -> list[Generation]:
+    """Write the answer to each of :func:`encoded_prompts`, all in one batch; greedy by default."""
     if isinstance(model, Decoder):
-        return generate(model, [prompt for (prompt,) in prompts], _ANSWERS)
+        return generate(model, [prompt for (prompt,) in prompts], sampling)
     assert isinstance(model, EncoderDecoder)  # an encoder writes nothing
     parts = [part for parts in prompts for part in parts]
     sources, keep = pad_right(parts, model.config.pad_id or 0)
     sources, keep = sources.to(model.device), keep.to(model.device)
     memory, memory_keep = fused_memory(model, sources, keep, [len(p) for p in prompts])
-    return generate_from(model, memory, memory_keep, _ANSWERS)
+    return generate_from(model, memory, memory_keep, sampling)
 
 
 def _by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -60,7 +60,7 @@ class Recipe:
     d_ff: int = 768
     max_length: int = 1024
     # the run
-    steps: int = 10500
+    steps: int = 12000
     tokens_per_batch: int = 4096
     optimization: Optimization = _MUON
     warmup_steps: int = 100
@@ -161,8 +161,7 @@ _HARDER = dataclasses.replace(
 )
 _FULL = dataclasses.replace(
     _HARDER,
-    nonce=0.3,
-    everyday=0.25,
+    nonce=0.2,
     passages=(0.3, 0.2, 0.25, 0.25),
     facts=(2, 5),
     questions=(6, 12),

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import minirag
 from minirag.errors import ModelUnavailable
-from minirag.files import sha256_of, write_text_atomically
+from minirag.files import sha256_of, shipped_directory, write_text_atomically
 from minirag.transformer.checkpoints import CONFIG, WEIGHTS
 
 CHECKSUMS = "checksums.json"
@@ -21,11 +20,7 @@ CHECKSUMS = "checksums.json"
 
 def weights_root() -> Path:
     """The directory ``weights/``: of the checkout that minirag runs from, else of the wheel."""
-    package = Path(minirag.__file__).parent
-    checkout = package.parent / "weights"
-    if checkout.is_dir() and (package.parent / "pyproject.toml").is_file():
-        return checkout
-    return package / "_data" / "weights"
+    return shipped_directory("weights")
 
 
 def shipped(root: Path | None = None) -> list[Path]:

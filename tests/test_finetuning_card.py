@@ -1,0 +1,64 @@
+"""The card of a fine-tuned reader says what its report says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+import small_bases
+
+from minirag.cli.runs import typed
+from minirag.errors import DataError
+from minirag.finetuning.card import finetuning_card
+from minirag.finetuning.config import FineTuneConfig
+from minirag.finetuning.finetune import finetune
+from minirag.training.weights import problems
+
+
+@pytest.mark.parametrize("way", ["closed-book", "raft", "pretraining"])
+def test_a_card_says_what_the_report_says(way: str, tmp_path) -> None:
+    out = tmp_path / f"small-medicine-{way}"
+    config = FineTuneConfig(
+        max_steps=2, rest_weight=1.0, validate_every=0, rehearsal=0.25, tokens_per_batch=600
+    )
+    report = finetune(
+        small_bases.base(), small_bases.data(way), config, out, command="minirag finetune --x"
+    )
+    card = (out / "README.md").read_text("utf-8")
+    assert card == finetuning_card(out)
+    assert problems(out) == []
+    said = json.loads((out / "finetune.json").read_text("utf-8"))
+    assert said["base_sha256"][:16] in card
+    assert "`minirag finetune --x`, seed 0" in card
+    assert "25 % of the tokens are general exercises" in card
+    assert (
+        f"about {said['laboratory']['entities'] + said['laboratory']['changing']} entities" in card
+    )
+    assert said["processor_seconds"] > 0
+    for part in ("domain", "general"):
+        for then, now in zip(said["before"][part], said["after"][part], strict=True):
+            (row,) = [line for line in card.splitlines() if line.startswith(f"| {now['name']} |")]
+            assert f"| {now['n']} | {then['right'][0]:.3f} [" in row
+            assert f"**{now['right'][0]:.3f}** [{now['right'][1]:.3f}" in row
+    assert f"{report.after.domain_perplexity:.2f} |" in card
+    assert "{" not in card
+
+
+def test_a_report_without_what_a_card_says_is_refused(tmp_path) -> None:
+    with pytest.raises(DataError, match="can't be read"):
+        finetuning_card(tmp_path)
+    (tmp_path / "finetune.json").write_text('{"laboratory": null, "config": {}}')
+    with pytest.raises(DataError, match="lacks what a model card says"):
+        finetuning_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("finetune --way raft --out DIR --resume --seed 3", "minirag finetune --way raft --seed 3"),
+        ("finetune --out=DIR --json", "minirag finetune"),
+    ],
+)
+def test_a_command_is_told_without_what_changes_no_result(given: str, said: str) -> None:
+    assert typed(argparse.Namespace(arguments=given.split())) == said
