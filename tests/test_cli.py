@@ -156,7 +156,7 @@ def test_exit_codes_are_the_ones_that_help_names() -> None:
     [
         ([], "VERB"),
         (["fly"], "invalid choice: 'fly'"),
-        (["ask", "x"], "--kb --docs is required"),
+        (["ask", "x"], "--kb --docs --domain is required"),
         (["ask", "x", "--kb", "a", "--docs", "b"], "not allowed with"),
         (["ask", "x", "--kb", "a", "-k", "many"], "invalid int value: 'many'"),
         (["index", "docs"], "--out"),

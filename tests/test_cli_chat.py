@@ -164,7 +164,7 @@ def test_ctrl_d_and_ctrl_c_end_politely(chat, monkeypatch) -> None:
 def test_chat_needs_documents(call) -> None:
     code, out, err = call("chat", stdin="")
     assert (code, out) == (64, "")
-    assert "--kb --docs is required" in err
+    assert "--kb --docs --domain is required" in err
 
 
 # -- faq -------------------------------------------------------------------------------------------

@@ -25,10 +25,12 @@ from minirag.cli.bases import (
     show_bars,
     threshold_for,
 )
+from minirag.cli.laboratory import DOMAINS, add_laboratory_options, asked_of, open_laboratory
 
 if TYPE_CHECKING:
     from minirag.rag.citations import Citation
-    from minirag.rag.pipeline import Abstention, Answer, Pipeline
+    from minirag.rag.pipeline import Abstention, Answer, Answering
+    from minirag.rag.reader import Reader
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.retrieval.retriever import Hit
     from minirag.text.documents import Passage
@@ -43,6 +45,7 @@ examples:
   minirag ask "How do I freeze the first row?" --docs handbook  # indexes first
   minirag ask "How do I freeze the first row?" --kb kb --explain
   minirag ask "What file extension does a backup copy have?" --kb kb --quote
+  minirag ask "..." --domain medicine  # the laboratory's documents and readers
 """
 
 
@@ -70,8 +73,17 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--kb", type=Path, help="a knowledge base that `minirag index` made")
     where.add_argument("--docs", type=Path, help="a folder of text; its index is cached")
+    where.add_argument(
+        "--domain",
+        choices=DOMAINS,
+        help="the laboratory's invented documents, read by our own readers; made on first use",
+    )
+    add_laboratory_options(parser)
     parser.add_argument(
-        "-k", type=int, default=4, help="passages to retrieve (default: 4)", metavar="N"
+        "-k",
+        type=int,
+        metavar="N",
+        help="passages to retrieve (default: 4; for the laboratory's readers 3)",
     )
     parser.add_argument(
         "--threshold",
@@ -80,7 +92,9 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         help="least cosine of the best passage; -1 never abstains (default: as calibrated)",
     )
     parser.add_argument(
-        "--reader", metavar="MODEL", default=READER, help=f"writes the answer (default: {READER})"
+        "--reader",
+        metavar="MODEL",
+        help=f"writes the answer (default: {READER}; with --domain the arm's)",
     )
     add_retriever_option(parser)
     add_encoder_options(parser)
@@ -121,9 +135,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
     pipeline, base = open_pipeline(args)
+    explained = _decoder_of(pipeline) if args.explain else None
     ready = time.perf_counter() - began
     result = pipeline.ask(args.question, None if args.json else print_piece)
-    readings = _readings(pipeline, result) if args.explain else None
+    readings = None if explained is None else _readings(explained, result)
     if args.json:
         print(
             json.dumps(answer_as_json(pipeline, base, result, readings, ready), ensure_ascii=False)
@@ -135,8 +150,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_pipeline(args: argparse.Namespace) -> tuple[Pipeline, KnowledgeBase]:
+def open_pipeline(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     """The pipeline that the options ask for, over the knowledge base as it is at each question."""
+    label = asked_of(args)
+    if label is not None:
+        return open_laboratory(args, label)
+    return _open_chat_model(args)
+
+
+def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
     from minirag.rag.prompt import MARKED, SENTENCE
     from minirag.rag.reader import Reader
@@ -150,7 +172,10 @@ def open_pipeline(args: argparse.Namespace) -> tuple[Pipeline, KnowledgeBase]:
     )
     instruction = MARKED if args.markers else SENTENCE
     settings = Settings(
-        k=args.k, instruction=instruction, sampling=sampling, quote=args.quote
+        k=4 if args.k is None else args.k,
+        instruction=instruction,
+        sampling=sampling,
+        quote=args.quote,
     )  # a wrong one is told before models are loaded
     report = Report()
     if args.kb is not None:
@@ -162,18 +187,33 @@ def open_pipeline(args: argparse.Namespace) -> tuple[Pipeline, KnowledgeBase]:
     threshold = threshold_for(base.encoder.name, args.threshold, kind)
     pipeline = Pipeline(
         base.live(kind),
-        Reader.load(args.reader, precision=args.precision),
+        Reader.load(args.reader or READER, precision=args.precision),
         dataclasses.replace(settings, threshold=threshold),
     )
     print_report(report)
     return pipeline, base
 
 
-def _readings(pipeline: Pipeline, result: Answer | Abstention) -> list[Any]:
+def _decoder_of(pipeline: Answering) -> Reader:
+    """The reader, if one can look into it."""
+    from minirag.errors import UsageError
+    from minirag.rag.reader import Reader
+    from minirag.transformer.models import Decoder
+
+    reader = pipeline.reader
+    if not isinstance(reader.model, Decoder):
+        raise UsageError(
+            f"--explain shows what a decoder's attention read; {reader.name} is an "
+            f"{reader.model.config.kind}: leave it out."
+        )
+    return Reader(reader.model, reader.tokenizer, reader.name, reader.fingerprint)
+
+
+def _readings(reader: Reader, result: Answer | Abstention) -> list[Any]:
     from minirag.rag.explain import attention_read
     from minirag.rag.pipeline import Answer
 
-    return attention_read(pipeline.reader, result) if isinstance(result, Answer) else []
+    return attention_read(reader, result) if isinstance(result, Answer) else []
 
 
 # -- for people ------------------------------------------------------------------------------------
@@ -217,10 +257,14 @@ def place_of(passage: Passage) -> str:
 
 
 def print_result(
-    pipeline: Pipeline, base: KnowledgeBase, result: Answer | Abstention, ready: float | None = None
+    pipeline: Answering,
+    base: KnowledgeBase,
+    result: Answer | Abstention,
+    ready: float | None = None,
 ) -> None:
     """The answer's end (it was streamed), its sources, and how long it took."""
     from minirag.rag.pipeline import Answer
+    from minirag.rag.reading import ReadingPipeline
 
     if not isinstance(result, Answer):
         print_wrapped(result.text)
@@ -255,6 +299,11 @@ def print_result(
                 how = f"holds {citation.support:.0%} of the answer's words ({by})"
             print(f"    score {citation.score:.2f}, {how}")
             print_wrapped(_around(citation), indent="    ", max_lines=3)
+        if isinstance(pipeline, ReadingPipeline):  # few and short: see what it chose among
+            print("Read")
+            print_hits(result.hits[: len(result.prompt.passages)])
+    elif not result.hits:
+        print("From memory: the model was given no passage, so there is no source.")
     else:
         if result.text:
             print("No passage given holds most of the answer's words: don't rely on it.")
@@ -314,7 +363,7 @@ def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None
 
 
 def answer_as_json(
-    pipeline: Pipeline,
+    pipeline: Answering,
     base: KnowledgeBase,
     result: Answer | Abstention,
     readings: list[Any] | None,

@@ -105,16 +105,17 @@ def cached_base(
     documents: Path, encoder: BiEncoder, report: Report, *, progress: bool
 ) -> tuple[KnowledgeBase, Changes]:
     """The knowledge base of a folder, from the cache; what changed since is read and encoded."""
-    return _cached(str(documents.resolve()), documents, encoder, report, progress)
+    return cached_under(str(documents.resolve()), documents, encoder, report, progress)
 
 
-def _cached(
+def cached_under(
     name: str,
     source: Path | Iterable[Document],
     encoder: BiEncoder,
     report: Report | None,
     progress: bool,
 ) -> tuple[KnowledgeBase, Changes]:
+    """A knowledge base of exactly these documents: what the cache has of them, and the rest."""
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.transformer.hub import cache_dir
 
@@ -156,7 +157,7 @@ def squad_base(path: Path, squad: Squad, encoder: BiEncoder, *, progress: bool) 
     """All paragraphs of a SQuAD file as a knowledge base; cached by the file's content."""
     from minirag.files import sha256_of
 
-    return _cached(f"squad {sha256_of(path)}", squad.paragraphs, encoder, None, progress)[0]
+    return cached_under(f"squad {sha256_of(path)}", squad.paragraphs, encoder, None, progress)[0]
 
 
 def counted(n: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,10 +13,13 @@ from minirag.cli.bases import (
     add_encoder_options,
     counted,
     import_torch,
+    load_encoder,
     open_base,
     print_report,
     show_bars,
 )
+from minirag.cli.laboratory import DOMAINS, Label, relearning
+from minirag.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from minirag.retrieval.knowledge_base import KnowledgeBase
@@ -29,6 +33,17 @@ examples:
   minirag kb plot kb --question "How do I freeze the first row?" --out kb.png
   minirag kb add kb newpage.md   # or a folder; replaces documents by name
   minirag kb remove kb newpage.md
+  minirag kb new medicine --domain medicine   # one of the laboratory's
+  minirag kb show medicine medicine-drug-1
+  minirag kb change medicine medicine-drug-1 --text "..."
+"""
+
+_NEW = """\
+Make a knowledge base of one of the laboratory's domains: the invented medicine,
+law, or news of the invented country. Its documents are those that the shipped
+fine-tuned readers have learned from, as far as they may have, and newer ones.
+`minirag ask "..." --kb DIR` answers from it with our own readers; change it,
+and the next answer reflects it.
 """
 
 _PLOT = """\
@@ -61,11 +76,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         made.add_argument("--json", action="store_true", help="print one JSON object, no bars")
         return made
 
+    new = action("new", "make one of the laboratory's documents", _NEW)
+    new.add_argument("--domain", choices=DOMAINS, required=True, help="what it is about")
+    new.add_argument("--language", choices=("en", "es"), default="en", help="default: en")
+    new.add_argument(
+        "--moment",
+        choices=("before", "after"),
+        default="after",
+        help="the documents as they were when readers learned them, or as they are (default)",
+    )
+    add_encoder_options(new)
+    new.set_defaults(run=_new)
     action("info", "what it holds, and which encoder made it").set_defaults(run=_info)
+    show = action("show", "print one document")
+    show.add_argument("id", metavar="DOCUMENT", help="as `ask` cites it")
+    show.set_defaults(run=_show)
     add = action("add", "add documents; those of the same name are replaced")
     add.add_argument("docs", type=Path, metavar="DOCS", help="a file or a folder of text")
     add_encoder_options(add)
     add.set_defaults(run=_add)
+    change = action("change", "replace the text of one document")
+    change.add_argument("id", metavar="DOCUMENT", help="as `ask` cites it; it must be there")
+    text = change.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", metavar="TEXT", help="what it says from now on")
+    text.add_argument("--file", type=Path, metavar="FILE", help="a file that has the text")
+    add_encoder_options(change)
+    change.set_defaults(run=_change)
     remove = action("remove", "remove documents")
     remove.add_argument("ids", nargs="+", metavar="DOCUMENT", help="as `ask` cites it")
     add_encoder_options(remove)
@@ -79,6 +115,61 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_encoder_options(plot)
     plot.set_defaults(run=_plot)
+
+
+def _new(args: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    import_torch()
+    from minirag.combination.library import ENCODER
+    from minirag.combination.live import live_documents
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+    if args.kb.exists() and (not args.kb.is_dir() or any(args.kb.iterdir())):
+        raise StoreError(f"{args.kb} exists and is not empty: choose a new or empty directory.")
+    base = KnowledgeBase(load_encoder(args.encoder or ENCODER, args.precision))
+    documents = live_documents(args.domain, args.language, moment=args.moment)
+    changes = base.add(documents, progress=show_bars(args))
+    base.save(args.kb)
+    Label(args.domain, args.language).write(args.kb)
+    _say(args, base, {"added": changes.added}, time.perf_counter() - began)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from minirag.retrieval.snapshot_files import load_snapshot
+
+    document = load_snapshot(args.kb)[0].documents.get(args.id)
+    if document is None:
+        raise UsageError(f"there is no document {args.id!r} in {args.kb}.")
+    if args.json:
+        print(json.dumps(vars(document), ensure_ascii=False))
+    else:
+        print(f"{document.title}\n\n{document.text}" if document.title else document.text)
+    return 0
+
+
+def _change(args: argparse.Namespace) -> int:
+    import_torch()
+    from minirag.text.readers import read_documents
+    from minirag.text.report import Report
+
+    text, report = args.text, Report()
+    if args.file is not None:
+        found = list(read_documents(args.file, report))
+        if len(found) > 1:
+            raise UsageError(f"{args.file} holds {len(found)} documents: give a file with one.")
+        text = found[0].text
+    if not text.strip():
+        raise UsageError("the new text is empty: to take a document out, use `minirag kb remove`.")
+    base = open_base(args.kb, args.encoder, args.precision)
+    document = dataclasses.replace(base.document(args.id), text=text)
+    began = time.perf_counter()
+    changes = base.change(document, report=report)
+    updated = time.perf_counter() - began
+    base.save(args.kb)
+    print_report(report)
+    _say(args, base, {"changed": changes.changed, "unchanged": changes.unchanged}, updated)
+    return 0
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -130,21 +221,30 @@ def _remove(args: argparse.Namespace) -> int:
 def _say(
     args: argparse.Namespace, base: KnowledgeBase, counts: dict[str, int], seconds: float
 ) -> None:
+    trained = relearning(args.kb)
     if args.json:
         values: dict[str, Any] = {"knowledge_base": str(args.kb), **counts}
         values |= {"documents": len(base), "passages": len(base.passages)}
-        print(json.dumps({**values, "seconds": round(seconds, 4)}))
+        values |= {"seconds": round(seconds, 4)}
+        if trained is not None:
+            values |= {"training": {"model": trained.name, "seconds": trained.seconds}}
+        print(json.dumps(values))
         return
     done = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+    took = f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
     print(
-        f"{args.kb}: {done} in {seconds:.2f} s; now {counted(len(base), 'document')}, "
+        f"{args.kb}: {done} in {took}; now {counted(len(base), 'document')}, "
         f"{counted(len(base.passages), 'passage')}"
     )
+    if trained is not None and args.action != "new":
+        print(
+            f"To the same effect, {trained.name} would have to be trained again: "
+            f"{trained.seconds:,.0f} s of training, when it was made."
+        )
 
 
 def _plot(args: argparse.Namespace) -> int:
     from minirag.cli.kb_plot import draw
-    from minirag.errors import UsageError
 
     if args.question is not None and not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")

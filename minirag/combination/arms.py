@@ -39,6 +39,9 @@ ARMS = (
     Arm("RAFT + RAG", "raft", "retrieved"),
 )
 
+# In pictures, each arm's own: told apart by everybody.
+COLOURS = ("#9e9e9e", "#e69f00", "#56b4e9", "#009e73", "#0072b2")
+
 # What bounds the arms: the right passage is always among those given, or it is never.
 DIAGNOSTICS = (
     Arm("RAG, right passage given", "base", "golden"),

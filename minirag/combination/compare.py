@@ -9,7 +9,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from tqdm import tqdm
 
 from minirag.combination.arms import Arm, ReaderName
 from minirag.combination.evidence import evidence_for, found_documents
@@ -17,13 +20,19 @@ from minirag.corpus.questions import Question, ReadingExercise
 from minirag.corpus.slices import SLICES, SliceQuestion
 from minirag.metrics import Interval, Language, clustered_bootstrap, token_f1
 from minirag.retrieval.retriever import BatchRetriever
-from minirag.text.reading_format import reading_prompt
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.evaluate_reading import Answered, answer_exercises
-from minirag.transformer.models import Model
+from minirag.training.evaluate_reading import (
+    ANSWERS,
+    Answered,
+    answer_exercises,
+    encoded_prompts,
+)
+from minirag.transformer.models import Decoder, Model
 
-PASSAGES = 3  # that a reader is given
-_TIMED = 10  # questions asked one by one, for the time of an answer
+PASSAGES = 3  # that a reader is given; `minirag compare --development` shows other numbers
+TIMED = 10  # questions asked one by one, for the time of an answer
+
+Measure = Literal["right", "f1"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Outcome:
     right: bool  # exact match, or a refusal where there is nothing to find
     f1: float
     stale: bool  # the answer as it was before a revision
-    given: tuple[str, ...]  # ids of the documents that the reader got
+    given: tuple[str, ...]  # ids of the documents that the reader got, as it had room for them
     golden_given: bool
 
 
@@ -48,12 +57,41 @@ class ArmResult:
     arm: Arm
     seed: int
     outcomes: tuple[Outcome, ...]
-    seconds: float  # per answer, asked one by one; the median
+    seconds: float  # per answer, asked one by one, what is found included; the median
     tokens: float  # read per answer, on average
 
     def of(self, slice: str) -> list[Outcome]:
         """The outcomes of one slice."""
         return [outcome for outcome in self.outcomes if outcome.slice == slice]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, every outcome included."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ArmResult:
+        """Take up what :meth:`as_json` gave."""
+        outcomes = tuple(
+            Outcome(**{**outcome, "given": tuple(outcome["given"])})
+            for outcome in values["outcomes"]
+        )
+        return cls(**{**values, "arm": Arm(**values["arm"]), "outcomes": outcomes})
+
+
+def pooled(results: Iterable[ArmResult]) -> list[ArmResult]:
+    """One result for each arm and seed: the outcomes of several (of two languages) together."""
+    groups: dict[tuple[Arm, int], list[ArmResult]] = {}
+    for result in results:
+        groups.setdefault((result.arm, result.seed), []).append(result)
+    return [
+        replace(
+            some[0],
+            outcomes=tuple(outcome for result in some for outcome in result.outcomes),
+            seconds=statistics.fmean(result.seconds for result in some),
+            tokens=statistics.fmean(result.tokens for result in some),
+        )
+        for some in groups.values()
+    ]
 
 
 @dataclass
@@ -73,6 +111,7 @@ def run_arms(
     *,
     k: int = PASSAGES,
     seed: int = 0,
+    timed: int = TIMED,
     progress: bool = False,
 ) -> list[ArmResult]:
     """Ask every arm the same questions.
@@ -85,35 +124,74 @@ def run_arms(
         Over the documents in ``texts``.
     texts : mapping of id -> text
         The knowledge base's documents, as readers get them.
+    timed : int
+        How many questions are asked once more, one by one; with 0 the seconds are 0, too.
     """
     asked = [question for some in questions.values() for question in some]
     found = found_documents(retriever, asked, k, progress=progress)
     results = []
-    for arm in arms:
-        given = evidence_for(arm.evidence, asked, found, texts, k, seed)
+    for arm in tqdm(list(arms), desc="asking", unit="arm", disable=not progress, leave=False):
+        model = readers.models[arm.reader]
+        kept = arm.evidence == "golden"
+        given = [
+            _that_fit(model, readers.tokenizer, question, ids, texts, kept=kept)
+            for question, ids in zip(
+                asked, evidence_for(arm.evidence, asked, found, texts, k, seed), strict=True
+            )
+        ]
         exercises = [
             _exercise(question, [texts[id] for id in ids])
             for question, ids in zip(asked, given, strict=True)
         ]
-        model = readers.models[arm.reader]
         answered = answer_exercises(model, readers.tokenizer, exercises)
         outcomes = [
             _outcome(question, ids, reply)
             for question, ids, reply in zip(asked, given, answered, strict=True)
         ]
-        prompts = [reading_prompt(e.passages, e.questions[0].text) for e in exercises]
-        lengths = map(len, readers.tokenizer.encode_batch(prompts, special=False))
-        timed = exercises[:: max(1, len(exercises) // _TIMED)]
+        read = encoded_prompts(
+            model, readers.tokenizer, [(e.passages, e.questions[0].text) for e in exercises]
+        )
+        one_by_one = exercises[:: max(1, len(exercises) // max(1, timed))][:timed]
         results.append(
             ArmResult(
                 arm,
                 seed,
                 tuple(outcomes),
-                _seconds_per_answer(model, readers.tokenizer, timed),
-                statistics.fmean(lengths),
+                _seconds_per_answer(
+                    model,
+                    readers.tokenizer,
+                    one_by_one,
+                    retriever if arm.evidence == "retrieved" else None,
+                    k,
+                ),
+                statistics.fmean(sum(map(len, parts)) for parts in read),
             )
         )
     return results
+
+
+def _that_fit(
+    model: Model,
+    tokenizer: Tokenizer,
+    question: SliceQuestion,
+    ids: tuple[str, ...],
+    texts: Mapping[str, str],
+    *,
+    kept: bool,
+) -> tuple[str, ...]:
+    """The documents that the reader has room for: the last are left out, whole, if need be.
+
+    With ``kept`` the one that answers the question is not left out before the others.
+    """
+    reserve = ANSWERS.max_new_tokens if isinstance(model, Decoder) else 0
+    while ids:
+        passages = [texts[id] for id in ids]
+        (parts,) = encoded_prompts(model, tokenizer, [(passages, question.text)])
+        if max(map(len, parts)) + reserve <= model.config.max_length:
+            break
+        others = [id for id in ids if not (kept and id == question.document)] or ids
+        ids = tuple(id for id in ids if id != others[-1])
+    return ids
 
 
 def _exercise(question: SliceQuestion, passages: Sequence[str]) -> ReadingExercise:
@@ -141,14 +219,21 @@ def _outcome(question: SliceQuestion, given: tuple[str, ...], reply: Answered) -
 
 
 def _seconds_per_answer(
-    model: Model, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
+    model: Model,
+    tokenizer: Tokenizer,
+    exercises: Sequence[ReadingExercise],
+    retriever: BatchRetriever | None,
+    k: int,
 ) -> float:
+    """The median time from a question to its answer; passages that are found take their time."""
     seconds = []
     for exercise in exercises:
         start = time.perf_counter()
+        if retriever is not None:
+            retriever.search(exercise.questions[0].text, 2 * k)
         answer_exercises(model, tokenizer, [exercise])
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds) if seconds else 0.0
 
 
 # ---------------------------------------------------------------------------------------- summaries
@@ -162,77 +247,103 @@ class Cell:
     slice: str
     n: int  # questions per seed
     right: Interval  # 95 % bootstrap: seeds are resampled, then questions
-    f1: float
+    f1: Interval
     refused: float
     stale: float
     by_seed: tuple[float, ...]  # exact match in each world
+    f1_by_seed: tuple[float, ...]
 
     def as_json(self) -> dict[str, object]:
         """Plain values, rounded to four digits."""
         values = asdict(self)
-        values["right"] = [round(x, 4) for x in self.right]
-        for key in ("f1", "refused", "stale"):
+        for key in ("right", "f1", "by_seed", "f1_by_seed"):
+            values[key] = [round(x, 4) for x in values[key]]
+        for key in ("refused", "stale"):
             values[key] = round(values[key], 4)
-        values["by_seed"] = [round(x, 4) for x in self.by_seed]
         return values
 
 
-def summarize(results: Sequence[ArmResult], bootstrap_seed: int = 0) -> list[Cell]:
-    """A cell for each arm and slice, arms in the order of their first result."""
+def summarize(
+    results: Sequence[ArmResult], bootstrap_seed: int = 0, n_resamples: int = 10_000
+) -> list[Cell]:
+    """A cell for each arm and slice, both in the order of their first result."""
     cells = []
     for name in dict.fromkeys(result.arm.name for result in results):
         own = [result for result in results if result.arm.name == name]
-        for slice in SLICES:
+        for slice in slices_of(own):
             runs = [result.of(slice) for result in own]
             if not all(runs):
                 continue
             right = [[float(o.right) for o in run] for run in runs]
+            f1 = [[o.f1 for o in run] for run in runs]
             everything = [o for run in runs for o in run]
             cells.append(
                 Cell(
                     name,
                     slice,
                     min(map(len, runs)),
-                    clustered_bootstrap(right, bootstrap_seed),
-                    statistics.fmean(o.f1 for o in everything),
+                    clustered_bootstrap(right, bootstrap_seed, n_resamples),
+                    clustered_bootstrap(f1, bootstrap_seed, n_resamples),
                     statistics.fmean(o.answer is None for o in everything),
                     statistics.fmean(o.stale for o in everything),
                     tuple(statistics.fmean(run) for run in right),
+                    tuple(statistics.fmean(run) for run in f1),
                 )
             )
     return cells
 
 
-def difference(
-    results: Sequence[ArmResult], one: str, other: str, slice: str, bootstrap_seed: int = 0
-) -> Interval:
-    """Exact match of one arm minus that of another on a slice: paired by question, within seeds."""
+def slices_of(results: Iterable[ArmResult]) -> list[str]:
+    """The slices that were asked, the six first, then the others as they came."""
+    asked = dict.fromkeys(o.slice for result in results for o in result.outcomes)
+    return [s for s in SLICES if s in asked] + [s for s in asked if s not in SLICES]
+
+
+def paired_scores(
+    results: Sequence[ArmResult], one: str, other: str, slice: str, measure: Measure = "right"
+) -> list[list[float]]:
+    """For each seed, one arm's score minus another's on each question of a slice."""
     pairs = []
     for first in (r for r in results if r.arm.name == one):
         (second,) = (r for r in results if r.arm.name == other and r.seed == first.seed)
         pairs.append(
             [
-                float(a.right) - float(b.right)
+                float(getattr(a, measure)) - float(getattr(b, measure))
                 for a, b in zip(first.of(slice), second.of(slice), strict=True)
             ]
         )
-    return clustered_bootstrap(pairs, bootstrap_seed)
+    return pairs
 
 
-def as_table(cells: Sequence[Cell]) -> str:
-    """Arms down, slices across: exact match with its interval, as Markdown."""
-    slices = [slice for slice in SLICES if any(cell.slice == slice for cell in cells)]
+def difference(
+    results: Sequence[ArmResult],
+    one: str,
+    other: str,
+    slice: str,
+    bootstrap_seed: int = 0,
+    n_resamples: int = 10_000,
+) -> Interval:
+    """Exact match of one arm minus that of another on a slice: paired by question, within seeds."""
+    pairs = paired_scores(results, one, other, slice)
+    return clustered_bootstrap(pairs, bootstrap_seed, n_resamples)
+
+
+def as_table(cells: Sequence[Cell], measure: Measure = "right") -> str:
+    """Arms down, slices across: a score with its interval, as Markdown."""
+    slices = list(dict.fromkeys(cell.slice for cell in cells))
     lines = [
         "| | " + " | ".join(slices) + " |",
         "|---|" + "---|" * len(slices),
     ]
     by_place = {(cell.arm, cell.slice): cell for cell in cells}
     for arm in dict.fromkeys(cell.arm for cell in cells):
-        row = [
-            f"{c.right.value:.2f} [{c.right.low:.2f}, {c.right.high:.2f}]"
-            if (c := by_place.get((arm, slice)))
-            else "–"
-            for slice in slices
-        ]
+        row = []
+        for slice in slices:
+            cell = by_place.get((arm, slice))
+            if cell is None:
+                row.append("–")
+            else:
+                value, low, high = getattr(cell, measure)
+                row.append(f"{value:.2f} [{low:.2f}, {high:.2f}]")
         lines.append(f"| {arm} | " + " | ".join(row) + " |")
     return "\n".join(lines)

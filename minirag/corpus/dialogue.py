@@ -55,6 +55,8 @@ class MixedQuestion:
     question: str
     answer: str  # a fact of the well-known entity; not in the passage
     known: str  # the well-known entity
+    subject: str  # what the passage is about
+    attribute: str  # of the well-known entity: what is asked for
 
 
 def _text(entity: Entity, key: str, language: str) -> str:
@@ -168,6 +170,6 @@ def mixed_questions(domain: str, seed: int, language: str, n: int) -> list[Mixed
         description = compile_template(link["description"], language).inside(slots)
         subject = Phrase(description, link.get("gender", "n"), True)
         question = general.attributes[key].questions[0].fill({"name": subject})
-        answer = _text(known, key, language)
-        out.append(MixedQuestion(passage, question, answer, getattr(known.name, language).text))
+        answer, entity = _text(known, key, language), getattr(known.name, language).text
+        out.append(MixedQuestion(passage, question, answer, entity, name.text, key))
     return out

@@ -167,12 +167,16 @@ def document(
     dice: Dice, entity: Entity, phrasings: Phrasings, day: datetime.date, *, held_out: bool = False
 ) -> str:
     """Write a dated document of a domain: the line with its date, then an entry or a list."""
-    language = phrasings.language
-    when = Phrase(date(day.day, day.month, day.year, language))
-    version = dice.pick(phrasings.texts["versions"]).fill({"date": when})
+    version = dateline(dice, day, phrasings)
     if dice.chance(0.15) and not held_out:
         return f"{version}\n{facts_list(dice, entity, phrasings)}"
     return f"{version} {entry(dice, entity, phrasings, held_out=held_out, heading=False)}"
+
+
+def dateline(dice: Dice, day: datetime.date, phrasings: Phrasings) -> str:
+    """Say of when a document is: "Revised on 3 May 2038."."""
+    when = Phrase(date(day.day, day.month, day.year, phrasings.language))
+    return dice.pick(phrasings.texts["versions"]).fill({"date": when})
 
 
 def letter(

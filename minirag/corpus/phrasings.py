@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minirag.corpus.dice import Dice
 from minirag.corpus.grammar import Phrase, Template, bind, check_language, compile_template
-from minirag.errors import DataError
+from minirag.errors import DataError, UsageError
 
 DIRECTORY = Path(__file__).parent / "phrasings"
 _SUBJECT = ("{name} ", "{name}'s ")
@@ -203,3 +203,37 @@ def load_plain(domain: str, language: str) -> Phrasings:
         for key, attribute in own.attributes.items()
     }
     return replace(own, attributes=attributes)
+
+
+@functools.cache
+def load_half(domain: str, language: str) -> Phrasings:
+    """Read a domain's phrasings, every other attribute put into plain frames; the same in Spanish.
+
+    Half of what is said, and of what is asked, is worded as the base knows it.
+    """
+    own, plain = load(domain, language), load_plain(domain, language)
+    known = sorted(own.attributes)[::2]
+    return replace(own, attributes={**own.attributes, **{k: plain.attributes[k] for k in known}})
+
+
+# How far a domain's wording lies from what a base model knows: the nearest first.
+WORDINGS: Mapping[str, Callable[[str, str], Phrasings]] = {
+    "plain": load_plain,
+    "half": load_half,
+    "domain": load,
+}
+
+
+def phrasings_of(domain: str, language: str, wording: str = "domain") -> Phrasings:
+    """Read a domain's phrasings in one of the :data:`WORDINGS`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such wording, or it is the general world's, which is what the base knows.
+    """
+    if wording not in WORDINGS:
+        raise UsageError(f"the wording is {wording!r}: give one of {', '.join(WORDINGS)}.")
+    if domain == "general" and wording != "domain":
+        raise UsageError(f"the general world has no {wording} wording: it is what the base knows.")
+    return WORDINGS[wording](domain, language)

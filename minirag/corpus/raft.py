@@ -14,7 +14,7 @@ from minirag.corpus import passages
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ask_about
 from minirag.corpus.facts import Entity
-from minirag.corpus.phrasings import load
+from minirag.corpus.phrasings import phrasings_of
 from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.world import CUTOFF, DOMAINS, Record, World
 from minirag.errors import UsageError
@@ -97,6 +97,7 @@ def domain_reading_set(
     unanswerable: bool = False,
     held_out: bool = False,
     taken: set[str] | None = None,
+    wording: str = "domain",
 ) -> list[ReadingExercise]:
     """``n`` exercises of one question about fresh entities of a domain: zero-shot or after RAFT.
 
@@ -109,8 +110,10 @@ def domain_reading_set(
     taken : set of str
         English names of entities that must not occur; those that do are added to it. By chance a
         name comes up twice: sets that share this have no entity in common.
+    wording : str
+        See :func:`minirag.corpus.phrasings.phrasings_of`.
     """
-    field, phrasings = DOMAINS[domain], load(domain, language)
+    field, phrasings = DOMAINS[domain], phrasings_of(domain, language, wording)
     dice = Dice(seed, "reading set", domain, language, n_passages, int(unanswerable))
     out: list[ReadingExercise] = []
     while len(out) < n:

@@ -7,6 +7,7 @@ wording stands in training, since tests use the held-out ones.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minirag.corpus import passages
@@ -25,7 +26,7 @@ SLICES = ("stable", "unseen", "updated", "new", "general", "unanswerable")
 class SliceQuestion:
     """A question of a slice, with its true answer at the time of asking (after the cut-off)."""
 
-    slice: str  # one of SLICES, or "training"
+    slice: str  # one of SLICES, "training", or the name of a diagnostic
     text: str
     answer: str | None  # None: no document says it
     language: str
@@ -40,7 +41,13 @@ def _ask(phrasings: Phrasings, entity: Entity, key: str, dice: Dice, held_out: b
 
 
 def slice_questions(
-    world: World, language: str, n: int, *, held_out: bool = True
+    world: World,
+    language: str,
+    n: int,
+    *,
+    held_out: bool = True,
+    slices: Iterable[str] = SLICES,
+    draw: int = 0,
 ) -> dict[str, list[SliceQuestion]]:
     """Draw ``n`` questions for each of the six slices.
 
@@ -50,6 +57,10 @@ def slice_questions(
         Questions per slice; the general slice has at most as many as there are well-known facts.
     held_out : bool
         Ask in wordings that training never sees.
+    slices : names of slices
+        Draw these alone; each has the same questions as when all are drawn.
+    draw : int
+        Another draw, other questions.
 
     Raises
     ------
@@ -58,8 +69,9 @@ def slice_questions(
     """
     phrasings = world.phrasings(language)
     questions: dict[str, list[SliceQuestion]] = {}
-    for name in SLICES:
-        dice = Dice(world.seed, "slice", name, world.domain.name, language)
+    for name in slices:
+        other = (draw,) if draw else ()
+        dice = Dice(world.seed, "slice", name, world.domain.name, language, *other)
         if name == "general":
             questions[name] = _general(dice, language, n, held_out)
         elif name == "unanswerable":

@@ -21,7 +21,7 @@ in another order, or for one of them only, gives the same words.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from minirag.corpus import passages
 from minirag.corpus.dice import Dice
@@ -30,13 +30,12 @@ from minirag.corpus.general import GENERAL
 from minirag.corpus.grammar import Bilingual, capitalised, check_language
 from minirag.corpus.law import LAW
 from minirag.corpus.medicine import MEDICINE
-from minirag.corpus.phrasings import Phrasings, load, load_plain
+from minirag.corpus.phrasings import Phrasings, phrasings_of
 from minirag.errors import UsageError
 
 CUTOFF = datetime.date(2040, 1, 1)
 _YEARS_BEFORE, _YEARS_AFTER = 6, 2
 DOMAINS: dict[str, Domain] = {d.name: d for d in (GENERAL, MEDICINE, LAW)}
-WORDINGS = ("domain", "plain")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class World:
 
     domain: Domain
     seed: int
-    wording: str  # "domain", or "plain" for the frames that the base knows
+    wording: str  # "domain"; "plain" for the frames that the base knows; "half" of the attributes
     records: tuple[Record, ...]
 
     def group(self, *names: str) -> tuple[Record, ...]:
@@ -110,7 +109,31 @@ class World:
 
     def phrasings(self, language: str) -> Phrasings:
         """Return how this world is put into words."""
-        return (load_plain if self.wording == "plain" else load)(self.domain.name, language)
+        return phrasings_of(self.domain.name, language, self.wording)
+
+    def revised_so_far(self, share: float) -> World:
+        """Return the world of an earlier day: only a share of its revisions have come yet.
+
+        The entities whose revision has not come are stable. The revisions of a smaller share are
+        among those of a larger one.
+
+        Parameters
+        ----------
+        share : float
+            Of the entities that are to be revised, from 0 to 1.
+        """
+        if not 0 <= share <= 1:
+            raise UsageError(f"the share of revisions is {share}: give a number from 0 to 1.")
+        changing = [record.id for record in self.group("updated")]
+        order = Dice(self.seed, "order of revisions", self.domain.name).shuffled(changing)
+        to_come = set(order[round(share * len(order)) :])
+        records = tuple(
+            replace(record, group="stable", revision=None, revised=None)
+            if record.id in to_come
+            else record
+            for record in self.records
+        )
+        return replace(self, records=records)
 
     def text(
         self,
@@ -195,17 +218,14 @@ def draw_world(
         Different seeds share no entity.
     sizes : Sizes
         The number of entities of each group; the share of ``updated`` is the world's volatility.
-    wording : {"domain", "plain"}
-        "plain" says the domain's facts in frames that the base knows.
+    wording : {"domain", "half", "plain"}
+        "plain" says the domain's facts in frames that the base knows, "half" every other attribute.
     """
     if domain not in DOMAINS:
         raise UsageError(f"the domain is {domain!r}: give one of {', '.join(DOMAINS)}.")
-    if wording not in WORDINGS:
-        raise UsageError(f"the wording is {wording!r}: give one of {', '.join(WORDINGS)}.")
+    phrasings_of(domain, "en", wording)  # a wrong name is told now
     field, sizes = DOMAINS[domain], sizes or Sizes()
     records: list[Record] = []
-    if wording == "plain" and domain == "general":
-        raise UsageError("the general world has no plain wording: it is what the base knows.")
     seen: set[str] = set()
     for group in GROUPS:
         dice = Dice(seed, "world", domain, group)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minirag.errors import UsageError
-from minirag.rag.pipeline import Abstention, Answer, Pipeline
+from minirag.rag.pipeline import Abstention, Answer, Answering
 from minirag.rag.rewriting import Exchange, Rewrite, Rewriter
 from minirag.retrieval.retriever import Hit
 
@@ -56,7 +56,7 @@ class Conversation:
 
     Parameters
     ----------
-    pipeline : Pipeline
+    pipeline : Answering
         Asked once for every turn. With a live retriever each turn sees the documents of its moment.
     rewriter : Rewriter
         Makes follow-ups whole.
@@ -64,7 +64,7 @@ class Conversation:
     """
 
     def __init__(
-        self, pipeline: Pipeline, rewriter: Rewriter, bounds: Bounds | None = None
+        self, pipeline: Answering, rewriter: Rewriter, bounds: Bounds | None = None
     ) -> None:
         self.pipeline, self.rewriter, self.bounds = pipeline, rewriter, bounds or Bounds()
         self._turns: list[Turn] = []

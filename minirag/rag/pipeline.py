@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from minirag.errors import UsageError
 from minirag.rag.citations import Citation, cite
@@ -17,7 +18,9 @@ from minirag.rag.prompt import QUOTED, SENTENCE, UNASKED, Instruction, Prompt, b
 from minirag.rag.quoting import best_quote
 from minirag.rag.reader import Reader
 from minirag.retrieval.retriever import Hit, Retriever
+from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.generation import Generation, Sampling, stream
+from minirag.transformer.models import Decoder, EncoderDecoder
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,41 @@ class Settings:
             raise UsageError(f"k is {self.k}: at least one passage must be retrieved.")
 
 
+class AnyReader(Protocol):
+    """What whoever asks may want to know of a reader, whichever kind it is."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs between models."""
+
+    @property
+    def model(self) -> Decoder | EncoderDecoder:
+        """Its weights."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its own tokens."""
+
+
+class Answering(Protocol):
+    """Anything that answers questions from passages or abstains: this pipeline, or another."""
+
+    settings: Settings
+
+    @property
+    def reader(self) -> AnyReader:
+        """Who writes the answers."""
+
+    def ask(
+        self, question: str, on_text: Callable[[str], None] | None = None
+    ) -> Answer | Abstention:
+        """See :meth:`Pipeline.ask`."""
+
+
 class Pipeline:
     """A retriever and a reader, put together."""
 
@@ -115,7 +153,7 @@ class Pipeline:
         began = time.perf_counter()
         hits = self.retriever.search(question, self.settings.k)
         retrieved = time.perf_counter() - began
-        best = max((_nearness(hit) for hit in hits), default=None)
+        best = max((nearness(hit) for hit in hits), default=None)
         if best is None or best < self.settings.threshold:
             return Abstention(question, hits, best, self.settings.threshold, Timings(retrieved))
         return self.read(question, hits, on_text, retrieved)
@@ -194,6 +232,6 @@ class Pipeline:
         return [Citation(number, passage, scores[quote.passage], 1.0, False, place)]
 
 
-def _nearness(hit: Hit) -> float:
+def nearness(hit: Hit) -> float:
     """How near a passage is to the question, whatever it was ranked by."""
     return hit.score if hit.similarity is None else hit.similarity
