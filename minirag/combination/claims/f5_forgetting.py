@@ -1,0 +1,194 @@
+"""F5: is generality kept, if somebody looks after it?
+
+Four trainings of the same length and rate: without any remedy; with early stopping, which keeps
+the best weights of those that have lost at most three points of the general validation; with
+rehearsal, a quarter of whose tokens are general exercises; with both. Two ways to fine-tune: to
+read the domain's passages, and to know its facts by heart, which asks nothing of reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from minirag.combination.claims import adapting
+from minirag.combination.claims.adapting import TINY, Fitting, Training, data_for
+from minirag.combination.ledger import Claim, Planned, Says, Verdict
+from minirag.combination.workbench import Workbench
+from minirag.finetuning.config import Way
+from minirag.metrics import Interval
+
+NOTHING = "no remedy"
+REMEDIES = ("early stopping", "rehearsal", "both")
+_VALIDATION_SECONDS = 4  # on two cores; for the plan alone
+LEARNED: tuple[Way, ...] = ("raft", "closed-book")
+
+
+@dataclass(frozen=True)
+class Settings(Fitting):
+    """F5's."""
+
+    length: float = 2.0  # of a training to read, over that which its rate was chosen by
+    rehearsal: float = 0.25  # of the tokens
+    patience: int = 3  # validations without a better one
+    validations: int = 6
+    most_forgotten: float = 0.03  # of the general score: more is not "kept"
+
+
+def plan(settings: Settings) -> list[Planned]:
+    """What has to be trained."""
+    rows: list[Planned] = []
+    for way in LEARNED:
+        tokens, n = _tokens(settings, way), 2 * len(settings.seeds)
+        watched = adapting.seconds_of(tokens) + _VALIDATION_SECONDS * settings.validations
+        chosen_by = adapting.tokens_for(settings, way)
+        rows += [  # the first and the last are F1's and F4's, and half of the second
+            adapting.choosing(f"rate of {way}", settings, chosen_by, shared=True),
+            adapting.trainings(f"{way}: none, rehearsal", n, settings, tokens, shared=n // 2),
+            Planned(f"{way}: early stopping, both", n, watched),
+            adapting.bases(f"the base, on the questions of {way}", settings, shared=True),
+        ]
+    return rows
+
+
+def _tokens(settings: Settings, way: Way) -> int:
+    tokens = adapting.tokens_for(settings, way)
+    return tokens if way == "closed-book" else round(settings.length * tokens)
+
+
+def _training(settings: Settings, way: Way, remedy: str, seed: int, rate: float) -> Training:
+    tokens, options = _tokens(settings, way), dict[str, Any]()
+    if remedy in ("rehearsal", "both"):
+        options["rehearsal"] = settings.rehearsal
+    if remedy in ("early stopping", "both"):
+        steps = tokens // settings.tokens_per_batch
+        options |= {
+            "patience": settings.patience,
+            "validate_every": max(1, steps // settings.validations),
+            "max_forgetting": settings.most_forgotten,
+        }
+    data = data_for(settings, way)
+    return adapting.training(settings, seed, rate, data=data, tokens=tokens, **options)
+
+
+def run(settings: Settings, bench: Workbench) -> Verdict:
+    """What each remedy keeps, and what it costs in the domain."""
+
+    def of_way(way: Way) -> list[dict[str, Any]]:
+        choice = adapting.best_rate(
+            bench,
+            settings,
+            lambda seed, rate: adapting.training(
+                settings, seed, rate, data=data_for(settings, way)
+            ),
+        )
+        before = [
+            adapting.measure_base(bench, settings, seed, data_for(settings, way))
+            for seed in settings.seeds
+        ]
+        rows = []
+        for remedy in (NOTHING, *REMEDIES):
+            after = [
+                adapting.train(bench, settings, _training(settings, way, remedy, seed, choice.rate))
+                for seed in settings.seeds
+            ]
+            rows.append(
+                {
+                    "way": way,
+                    "remedy": remedy,
+                    "rate": choice.as_json(),
+                    "domain before": adapting.spread(before),
+                    "domain": adapting.spread(after),
+                    "general before": adapting.spread(before, adapting.general),
+                    "general": adapting.spread(after, adapting.general),
+                    "gained in the domain": adapting.rounded(adapting.difference(after, before)),
+                    "change in general": adapting.rounded(
+                        adapting.difference(after, before, adapting.general)
+                    ),
+                    "kept step": [o["kept step"] for o in after],
+                    "steps": [o["steps"] for o in after],
+                }
+            )
+        return rows
+
+    rows = [row for way in LEARNED for row in of_way(way)]
+    says, when = judge(rows, settings.most_forgotten)
+    alone = Interval(*_row(rows, "raft", NOTHING)["change in general"])
+    both = Interval(*_row(rows, "raft", "both")["change in general"])
+    by_heart = Interval(*_row(rows, "closed-book", NOTHING)["change in general"])
+    saved = Interval(*_row(rows, "closed-book", "both")["change in general"])
+    return Verdict(
+        says,
+        when,
+        "In general, learning to read the domain changes "
+        f"{adapting.in_points(alone)} without a remedy, {adapting.in_points(both)} with both; "
+        f"learning facts by heart {adapting.in_points(by_heart)} and {adapting.in_points(saved)}.",
+        both,
+        "general exact match after minus before, reading (raft) with both remedies",
+        {"most forgotten": settings.most_forgotten, "trainings": rows},
+    )
+
+
+def _row(rows: list[dict[str, Any]], way: str, remedy: str) -> dict[str, Any]:
+    return next(row for row in rows if (row["way"], row["remedy"]) == (way, remedy))
+
+
+def judge(rows: list[dict[str, Any]], most_forgotten: float) -> tuple[Says, str]:
+    """The rule, on the rows of all ways and remedies."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    forgets = any(_row(rows, way, NOTHING)["change in general"][2] < 0 for way in ways)
+    works = [
+        remedy
+        for remedy in REMEDIES
+        if all(
+            _row(rows, way, remedy)["change in general"][1] > -most_forgotten
+            and _row(rows, way, remedy)["gained in the domain"][1] > 0
+            for way in ways
+        )
+    ]
+    if not forgets or not works:
+        return "does not hold", ""
+    if len(works) == len(REMEDIES):
+        return "holds", ""
+    return "holds only when", f"the remedy is: {', '.join(works)}"
+
+
+def draw(figure: Any, results: dict[str, Any]) -> None:
+    """The domain's and the general score for each remedy; a picture for each way."""
+    ways = list(dict.fromkeys(row["way"] for row in results["trainings"]))
+    both = figure.subplots(1, len(ways), sharey=True)
+    for axes, way in zip(both, ways, strict=True):
+        rows = [row for row in results["trainings"] if row["way"] == way]
+        names = ["base", *(row["remedy"].replace(" ", "\n") for row in rows)]
+        for what, shift in (("domain", -0.2), ("general", 0.2)):
+            cells = [rows[0][f"{what} before"]["score"], *(row[what]["score"] for row in rows)]
+            axes.bar(
+                [place + shift for place in range(len(cells))], [c[0] for c in cells], 0.38,
+                yerr=[[c[0] - c[1] for c in cells], [c[2] - c[0] for c in cells]], capsize=3,
+                label=what,
+            )  # fmt: skip
+        before = rows[0]["general before"]["score"][0]
+        axes.axhline(before, color="C1", lw=1, ls=":")
+        axes.set(title=way, ylim=(0, 1.02))
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+    both[0].set_ylabel("exact match (95 % interval)")
+    both[0].legend()
+
+
+CLAIM = Claim(
+    id="F5",
+    sentence="A fine-tuned model keeps its generality if generality is looked after: by stopping "
+    "early on a general validation score, and by rehearsal.",
+    rule="There must be something to look after: without a remedy the general score falls (95 % "
+    "interval of the paired difference below 0) in one of the two ways to fine-tune at least. A "
+    "remedy works if, in both ways, the general score loses less than 3 points (lower bound above "
+    "-0.03) and the domain still gains (interval above 0). It holds if early stopping, rehearsal "
+    "and both work; only when, for those that do.",
+    version=1,
+    full=Settings(),
+    reduced=Settings(**TINY, validations=1),
+    plan=plan,
+    run=run,
+    draw=draw,
+    size=(10.0, 4.5),
+)
