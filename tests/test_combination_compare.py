@@ -1,6 +1,7 @@
 """The five arms on the six slices: what each is given, what counts, how it is summed up."""
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 from fake_encoder import HashEncoder
@@ -15,6 +16,7 @@ from minirag.errors import UsageError
 from minirag.metrics import clustered_bootstrap, token_f1
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.text.documents import Document
+from minirag.text.reading_format import reading_prompt
 from minirag.training.evaluate_reading import Answered
 
 SIZES = Sizes(stable=8, unseen=8, updated=8, new=8, unanswerable=8)
@@ -51,7 +53,12 @@ def reads_what_is_there(model, tokenizer, exercises):
 @pytest.fixture
 def perfect(monkeypatch):
     monkeypatch.setattr(compare, "answer_exercises", reads_what_is_there)
-    return Readers(Words(), dict.fromkeys(("base", "closed-book", "raft")))
+    return Readers(Words(), dict.fromkeys(("base", "closed-book", "raft"), roomy(100_000)))
+
+
+def roomy(max_length):
+    """A model as far as its context goes."""
+    return SimpleNamespace(config=SimpleNamespace(max_length=max_length))
 
 
 def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
@@ -91,6 +98,72 @@ def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
 def _document(outcome, questions):
     (question,) = (q for q in questions[outcome.slice] if q.text == outcome.question)
     return question.document
+
+
+@pytest.mark.parametrize("arm", [ARMS[2], DIAGNOSTICS[0]])
+def test_what_a_reader_has_no_room_for_is_left_out_whole(lab, perfect, arm):
+    questions, retriever, texts = lab
+    (whole,) = run_arms([arm], perfect, questions, retriever, texts, seed=3)
+
+    def length(outcome, ids):
+        prompt = reading_prompt([texts[id] for id in ids], outcome.question)
+        return len(prompt.split())
+
+    room = int(statistics.median(length(o, o.given) for o in whole.outcomes))
+    perfect.models[arm.reader] = roomy(room)
+    (narrow,) = run_arms([arm], perfect, questions, retriever, texts, seed=3)
+    for before, after in zip(whole.outcomes, narrow.outcomes, strict=True):
+        golden = [id for id in [_document(before, questions)] if arm.evidence == "golden"]
+        fits = list(before.given)
+        while length(before, fits) > room:
+            fits.remove([id for id in fits if id not in golden][-1])
+        assert after.given == tuple(fits)
+        assert after.golden_given == (_document(before, questions) in fits)
+    assert 10 < sum(
+        len(before.given) > len(after.given)
+        for before, after in zip(whole.outcomes, narrow.outcomes, strict=True)
+    ) < 26  # fmt: skip
+
+
+def test_the_time_of_an_answer_is_that_of_one_question_alone(lab, perfect, monkeypatch):
+    questions, retriever, texts = lab
+    asked, searched = [], []
+
+    def counts(model, tokenizer, exercises):
+        asked.append(len(exercises))
+        return reads_what_is_there(model, tokenizer, exercises)
+
+    def search(self, question, k):
+        searched.append(question)
+        return []
+
+    monkeypatch.setattr(compare, "answer_exercises", counts)
+    (untimed,) = run_arms(ARMS[2:3], perfect, questions, retriever, texts, timed=0)
+    assert asked == [36]
+    assert untimed.seconds == 0
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0])
+    monkeypatch.setattr(compare.time, "perf_counter", clock.__next__)
+    monkeypatch.setattr(type(retriever), "search_many", lambda *_, **__: [[]] * 36)
+    monkeypatch.setattr(type(retriever), "search", search)
+    (timed,) = run_arms(ARMS[2:3], perfect, questions, retriever, texts, timed=3)
+    assert asked == [36, 36, 1, 1, 1]
+    assert timed.seconds == 5.0  # the median of 9, 2 and 5
+    every = [question.text for some in questions.values() for question in some]
+    assert searched == every[::12]  # to find the passages is part of an answer
+
+
+def test_other_slices_stand_behind_the_six():
+    results = [
+        ArmResult(
+            ARMS[0],
+            1,
+            tuple(o for slice in ("mixed", "new") for o in _result("a", 1, [True], slice).outcomes),
+            0.1,
+            1.0,
+        )
+    ]
+    assert [cell.slice for cell in summarize(results)] == ["new", "mixed"]
+    assert compare.as_table(summarize(results), "f1").startswith("| | new | mixed |")
 
 
 def test_found_documents_are_different_ones_best_first(lab):
@@ -144,7 +217,8 @@ def test_summaries_by_hand():
     assert (cell.arm, cell.slice, cell.n) == ("a", "stable", 4)
     assert cell.by_seed == (0.75, 0.25)
     assert cell.right == clustered_bootstrap([list(map(float, run)) for run in runs], 4)
-    assert cell.f1 == pytest.approx(0.5)
+    assert cell.f1 == cell.right  # no answer is half right here
+    assert cell.f1_by_seed == (0.75, 0.25)
     assert cell.refused == pytest.approx(0.5)
     table = compare.as_table([cell])
     assert table.splitlines()[0] == "| | stable |"

@@ -20,12 +20,11 @@ from minirag.corpus.exercises import reading_set
 from minirag.errors import UsageError
 from minirag.metrics import Interval, wilson_interval
 from minirag.pictures import new_figure, save_png
-from minirag.text.reading_format import reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.evaluate_reading import answer_exercises
+from minirag.training.evaluate_reading import answer_exercises, encoded_prompts
 from minirag.training.report import REPORT_SEED
 from minirag.transformer.checkpoints import AnyModel, load
-from minirag.transformer.models import MODELS, Encoder, EncoderDecoder
+from minirag.transformer.models import MODELS, Encoder
 
 COUNTS = (1, 3, 10, 30)
 READERS = ("gpt-base", "bart-base")
@@ -77,18 +76,13 @@ def bench_passages(
                     start = time.perf_counter()
                     answer_exercises(model, tokenizer, [exercise])
                     seconds.append(time.perf_counter() - start)
-                texts = [
-                    reading_sources(e.passages, [e.questions[0].text])
-                    if isinstance(model, EncoderDecoder)
-                    else [reading_prompt(e.passages, e.questions[0].text)]
-                    for e in exercises
-                ]
-                read = tokenizer.encode_batch([t for parts in texts for t in parts], special=False)
+                asked = [(e.passages, e.questions[0].text) for e in exercises]
+                read = encoded_prompts(model, tokenizer, asked)
                 costs.append(
                     Cost(
                         name,
                         count,
-                        sum(map(len, read)) / len(exercises),
+                        sum(len(part) for parts in read for part in parts) / len(exercises),
                         statistics.median(seconds),
                         len(exercises),
                         wilson_interval(sum(a.right for a in answered), len(answered)),
