@@ -18,6 +18,8 @@ is faster.
   encode    sentence vectors against sentence-transformers
   generate  writing on against transformers
   train     pretraining steps against transformers
+  finetune  fine-tuning steps against transformers' Trainer, and peft with LoRA;
+            with --freeze, full fine-tuning against that of the upper quarter
   passages  our readers against each other: time and score by number of passages
 
 For a machine without newer vector units, set ONEDNN_MAX_CPU_ISA=AVX2 and
@@ -44,6 +46,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--picture", metavar="FILE", type=Path, help="passages: draw the curves into this PNG file"
     )
+    add = parser.add_argument_group("finetune").add_argument
+    add(
+        "--model", default="gpt-base", metavar="MODEL",
+        help="a reader of ours or a Llama, such as SmolLM2-135M-Instruct (default: gpt-base)",
+    )  # fmt: skip
+    add("--way", choices=("full", "lora"), default="full", help="default: full")
+    add("--freeze", action="store_true", help="what freezing saves, on a model of 8 layers")
+    add("--rounds", type=int, default=3, metavar="N", help="default: 3")
+    add("--batch-tokens", type=int, metavar="N", help="default: 4096, of a public model 1024")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -103,6 +114,31 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
+def _finetune(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from minirag.cli import bench_finetune, bench_freezing
+    from minirag.cli.bases import show_bars
+    from minirag.finetuning.config import Lora
+
+    torch.set_num_threads(args.threads)
+    how: dict[str, Any] = {
+        "precision": args.precision,
+        "rounds": args.rounds,
+        "tokens_per_batch": args.batch_tokens,
+        "bar": show_bars(args),
+    }
+    if args.freeze:
+        results, table = bench_freezing.bench_freezing(**how), bench_freezing.table
+    else:
+        lora = Lora() if args.way == "lora" else None
+        results = bench_finetune.bench_finetune(args.model, lora=lora, **how)
+        table = bench_finetune.table
+    if not args.json:
+        print(table(results))
+    return results
+
+
 def _indexes(args: argparse.Namespace) -> dict[str, Any]:
     from minirag.cli.bench_index import bench_index, bench_search
 
@@ -140,5 +176,6 @@ _BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "encode": _models,
     "generate": _models,
     "train": _train,
+    "finetune": _finetune,
     "passages": _passages,
 }
