@@ -21,7 +21,8 @@ for it with its 95 % interval, the seeds, the command and the result file.
 --run measures claims (all of them, if none is named) and writes ID.json and
 ID.png. What is done lies in --work: a kill loses the training in progress,
 and the same command goes on. --check fails if a result is older than what it
-depends on: the experiment's version, its seeds and settings, the weights.
+depends on: the experiment's version, its seeds and settings, the weights. A
+claim about a model that isn't shipped yet is not measured with all the others.
 
 examples:
   minirag claims

@@ -112,9 +112,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--rehearsal",
         type=float,
-        default=0.0,
         metavar="SHARE",
-        help="of general exercises among the tokens, against forgetting (default: 0)",
+        help="of general exercises among the tokens, against forgetting (default: by the way)",
     )
 
     much = parser.add_argument_group("how long and how fast").add_argument
@@ -271,6 +270,7 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
         ("epochs", args.epochs),
         ("rate", args.rate),
         ("optimizer", args.optimizer),
+        ("rehearsal", args.rehearsal),
         ("tokens_per_batch", args.batch_tokens),
         ("validate_every", args.validate_every),
     )
@@ -295,7 +295,6 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
         gradual=args.gradual,
         lora=lora,
         cache_frozen=args.cache,
-        rehearsal=args.rehearsal,
         patience=args.patience or None,
         max_forgetting=args.max_forgetting,
         seed=args.seed,

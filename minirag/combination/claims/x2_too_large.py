@@ -1,0 +1,135 @@
+"""X2: does knowledge outgrow the weights, and not retrieval?
+
+The same facts are asked for when they are all there is to know, and when they are few among many.
+The fine-tuned reader meets every fact equally often, so with more facts its training is longer. RAG
+is the base as it is, with passages from a library that grows alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minirag.combination.arms import ARMS
+from minirag.combination.claims import adapting, answers, by_heart
+from minirag.combination.claims.by_heart import TINY_BY_HEART, ByHeart, Right, paired
+from minirag.combination.ledger import Claim, Planned, Says, Verdict
+from minirag.combination.workbench import Workbench
+from minirag.corpus.slices import training_questions
+from minirag.metrics import Interval
+
+_ARMS = tuple(arm for arm in ARMS if arm.name in ("fine-tuned", "RAG"))
+_ASKED = "facts"
+
+
+@dataclass(frozen=True)
+class Settings(ByHeart):
+    """X2's."""
+
+    sizes: tuple[int, ...] = (16, 48, 144)  # entities; those of the smallest are asked about
+
+
+def _middle(settings: Settings) -> int:
+    return settings.sizes[len(settings.sizes) // 2]
+
+
+def plan(settings: Settings) -> list[Planned]:
+    """What has to be trained."""
+    middle, seeds = _middle(settings), len(settings.seeds)
+    n = len(settings.development) * min(len(settings.start) + 1, len(settings.rates))
+    return [by_heart.planned("rate by heart", settings, middle, n)] + [
+        by_heart.planned(f"{size} entities by heart", settings, size, seeds)
+        for size in settings.sizes
+    ]
+
+
+def run(settings: Settings, bench: Workbench) -> Verdict:
+    """Both arms at every size, on the same questions."""
+    choice = by_heart.best_rate(bench, settings, _middle(settings))
+    runs: dict[int, list[Right]] = {size: [] for size in settings.sizes}
+    facts: dict[int, int] = {}
+    for seed in settings.seeds:
+        smallest = by_heart.learned_world(
+            by_heart.training(settings, seed, choice.rate, settings.sizes[0])
+        )
+        asked = {_ASKED: by_heart.questions(smallest, _ASKED, held_out=True)}
+        for size in settings.sizes:
+            what = by_heart.training(settings, seed, choice.rate, size)
+            facts[size] = len(training_questions(by_heart.learned_world(what), "en", 1))
+            runs[size].append(by_heart.ask(bench, settings, what, asked, _ARMS))
+    rows = weigh(runs)
+    falls, further = rows
+    return Verdict(
+        judge(rows),
+        "",
+        f"From {min(facts.values())} facts to {max(facts.values())}, each met "
+        f"{by_heart.exposures(settings)} times, the fine-tuned reader loses "
+        f"{answers.in_points(falls)}, which is {answers.in_points(further)} more than RAG loses.",
+        Interval(*further["value"]),
+        "exact match lost with the most facts, fine-tuned minus RAG",
+        {
+            "rate": choice.as_json(),
+            "exposures": by_heart.exposures(settings),
+            "parts": rows,
+            "sizes": [
+                {
+                    "entities": size,
+                    "facts": facts[size],
+                    "arms": {
+                        arm.name: answers.row(arm.name, [r[arm.name][_ASKED] for r in some], 0.0)
+                        for arm in _ARMS
+                    },
+                }
+                for size, some in runs.items()
+            ],
+        },
+    )
+
+
+def weigh(runs: dict[int, list[Right]]) -> list[dict[str, Any]]:
+    """How far the fine-tuned reader falls from the smallest size to the largest, and beside RAG."""
+    ends = list(zip(runs[min(runs)], runs[max(runs)], strict=True))
+    own, beside = [], []
+    for few, many in ends:
+        tuned = [(1.0, few["fine-tuned"][_ASKED]), (-1.0, many["fine-tuned"][_ASKED])]
+        own.append(paired(tuned))
+        rag = [(-1.0, few["RAG"][_ASKED]), (1.0, many["RAG"][_ASKED])]
+        beside.append(paired([*tuned, *rag]))
+    return [answers.row("it falls", own, 0.0), answers.row("further than RAG", beside, 0.0)]
+
+
+def judge(rows: Sequence[dict[str, Any]]) -> Says:
+    """The rule: both, or it does not hold."""
+    return "holds" if all(row["so"] for row in rows) else "does not hold"
+
+
+def draw(figure: Any, results: dict[str, Any]) -> None:
+    """Exact match over the number of facts."""
+    axes, sizes = figure.subplots(), results["sizes"]
+    for arm in sizes[0]["arms"]:
+        cells = [{"score": size["arms"][arm]["value"]} for size in sizes]
+        adapting.plot(axes, [size["facts"] for size in sizes], cells, arm)
+    axes.set(
+        xscale="log", xlabel=f"facts, each met {results['exposures']} times",
+        ylabel="exact match on the same facts (95 % interval)", ylim=(-0.02, 1.03),
+    )  # fmt: skip
+    axes.legend()
+
+
+CLAIM = Claim(
+    id="X2",
+    sentence="As knowledge grows too large for the weights, a fine-tuned model answers less and "
+    "less of it; retrieval does not.",
+    rule="Every fact is met equally often at every size, and the same facts are asked for, in "
+    "wordings that were not learned. It holds if, from the fewest facts to the most, the "
+    "fine-tuned reader's exact match falls (95 % interval of the paired difference above 0) and "
+    "falls further than RAG's (interval above 0).",
+    version=1,
+    full=Settings(),
+    reduced=Settings(**TINY_BY_HEART, sizes=(6, 12)),
+    plan=plan,
+    run=run,
+    draw=draw,
+    size=(7.0, 4.2),
+)
