@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_models import SPECIAL, TEXTS, tiny_tokenizer
 
@@ -127,6 +127,7 @@ TEXT = (
 
 
 @settings(max_examples=150, deadline=None)
+@example(texts=[("<|e", "")], question="", context=400, reserve=0, instruction=SENTENCE)
 @given(
     texts=st.lists(st.tuples(TEXT, st.text(max_size=20)), max_size=4),
     question=TEXT,

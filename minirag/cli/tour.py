@@ -180,7 +180,9 @@ class _Printer:
     def paragraph(self, text: str, colour: str = "", *, gap: bool = True) -> None:
         if gap:
             print()
-        for line in textwrap.wrap(plain(" ".join(text.split())), self.width):
+        for line in textwrap.wrap(
+            plain(" ".join(text.split())), self.width, break_on_hyphens=False
+        ):
             print(self.painted(colour, line) if colour else line)
 
     def reply(self, reply: Any) -> None:

@@ -60,6 +60,10 @@ class Prompt:
         return len(self.ids)
 
 
+# Stands for the user's words, to see where a template puts them; it occurs in no template.
+_PLACE = "\N{OBJECT REPLACEMENT CHARACTER}minirag\N{OBJECT REPLACEMENT CHARACTER}"
+
+
 def build_prompt(
     question: str,
     passages: Sequence[Passage],
@@ -86,12 +90,15 @@ def build_prompt(
     """
     question = tokenizer.without_special(question).strip()
 
-    def written(given: Sequence[Passage]) -> tuple[str, list[int], list[str]]:
-        pieces = _content(question, given, tokenizer, instruction)
-        turns = [{"role": "user", "content": "".join(pieces)}]
+    def conversation(content: str) -> str:
+        turns = [{"role": "user", "content": content}]
         if instruction.system is not None:
             turns.insert(0, {"role": "system", "content": instruction.system})
-        text = tokenizer.chat(turns) + instruction.lead
+        return tokenizer.chat(turns) + instruction.lead
+
+    def written(given: Sequence[Passage]) -> tuple[str, list[int], list[str]]:
+        pieces = _content(question, given, tokenizer, instruction)
+        text = conversation("".join(pieces))
         return text, tokenizer.encode(text, special=False), pieces
 
     n_question = len(written([])[1])
@@ -119,7 +126,7 @@ def build_prompt(
         ids=ids,
         passages=given,
         dropped=list(passages[len(given) :]),
-        spans=_token_spans(text, pieces, tokenizer),
+        spans=_token_spans(text, conversation(_PLACE).index(_PLACE), pieces, tokenizer),
         context=context,
         reserved=reserve,
     )
@@ -143,13 +150,18 @@ def _content(
     return [*pieces, asked + instruction.after]
 
 
-def _token_spans(text: str, pieces: Sequence[str], tokenizer: Tokenizer) -> list[tuple[int, int]]:
-    """Which of the prompt's tokens are which passage's; none, if nothing of it could be shown."""
+def _token_spans(
+    text: str, start: int, pieces: Sequence[str], tokenizer: Tokenizer
+) -> list[tuple[int, int]]:
+    """Which of the prompt's tokens are which passage's; none, if nothing of it could be shown.
+
+    The pieces begin at the character ``start`` of the text.
+    """
     _, characters = tokenizer.offsets(text)
     spans = []
     content = "".join(pieces)
-    trimmed = content.strip()  # some templates trim
-    start = text.rindex(trimmed) - content.index(trimmed)
+    if not text.startswith(content, start):  # some templates trim
+        start -= len(content) - len(content.lstrip())
     for piece in pieces[:-1]:
         end = start + len(piece.rstrip())
         inside = [i for i, (a, b) in enumerate(characters) if a < end and b > start]
