@@ -10,10 +10,11 @@ import small_bases
 
 from minirag.cli.runs import typed
 from minirag.errors import DataError
+from minirag.finetuning.base import Base, fingerprint
 from minirag.finetuning.card import finetuning_card
-from minirag.finetuning.config import FineTuneConfig
+from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.finetune import finetune
-from minirag.training.weights import problems
+from minirag.training.weights import problems, weights_root
 
 
 @pytest.mark.parametrize("way", ["closed-book", "raft", "pretraining"])
@@ -62,3 +63,13 @@ def test_a_report_without_what_a_card_says_is_refused(tmp_path) -> None:
 )
 def test_a_command_is_told_without_what_changes_no_result(given: str, said: str) -> None:
     assert typed(argparse.Namespace(arguments=given.split())) == said
+
+
+@pytest.mark.parametrize("way", ["closed-book", "raft"])
+def test_a_shipped_readers_card_and_base_are_those_of_its_report(way: str) -> None:
+    directory = weights_root() / f"gpt-base-medicine-{way}"
+    assert (directory / "README.md").read_text("utf-8") == finetuning_card(directory)
+    assert problems(directory) == []
+    report = json.loads((directory / "finetune.json").read_text("utf-8"))
+    assert report["base_sha256"] == fingerprint(Base.load(report["base"]).model)
+    assert LaboratoryData.from_json(report["laboratory"]).way == way

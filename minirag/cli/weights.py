@@ -35,9 +35,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(body, indent=2, ensure_ascii=False))
     else:
         print(f"{weights_root()}: {len(models)} models")
+        width = max((len(model.name) for model in models), default=0)
         for model in models:
             state = "damaged" if model.problems else "whole"
-            print(f"  {model.name:16} {model.bytes / 1e6:6.1f} MB  {model.sha256}  {state}")
+            print(f"  {model.name:{width}} {model.bytes / 1e6:6.1f} MB  {model.sha256}  {state}")
     bad = [problem for model in models for problem in model.problems]
     if not args.json:
         for problem in bad:
