@@ -29,7 +29,7 @@ def make_norm(config: TransformerConfig) -> nn.Module:
 class RMSNorm(nn.RMSNorm):
     """``nn.RMSNorm``, written out where that is faster.
 
-    Measured on CPU in bf16: 300 rows take torch's own 1.1 ms, these lines 0.24 ms; for one row,
+    Measured on CPU in bf16: 300 rows take torch's own 0.8 ms, these lines 0.2 ms; for one row,
     where starting an operation costs more than doing it, torch's own is the faster one.
     """
 
