@@ -32,6 +32,7 @@ def test_a_card_says_what_the_report_says(way: str, tmp_path) -> None:
     said = json.loads((out / "finetune.json").read_text("utf-8"))
     assert said["base_sha256"][:16] in card
     assert "`minirag finetune --x`, seed 0" in card
+    assert "| stored as | float32, safetensors |" in card  # as this command saves them
     assert "25 % of the tokens are general exercises" in card
     assert (
         f"about {said['laboratory']['entities'] + said['laboratory']['changing']} entities" in card

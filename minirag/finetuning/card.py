@@ -9,10 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.finetuning.run import RESULT
 from minirag.training.card import CARD, load_of
+from minirag.transformer.checkpoints import WEIGHTS
 
 _TEMPLATE = """\
 ---
@@ -28,7 +31,7 @@ language: [{languages}]
 |---|---|
 | fine-tuned from | `{base}` (weights' SHA-256 {base_sha256}) |
 | weights that moved | {trainable:,} of {parameters:,} |
-| stored as | bfloat16, safetensors |
+| stored as | {stored}, safetensors |
 
 ## Training
 
@@ -102,7 +105,7 @@ _LIMITS = {
   same.
 - It reads passages worse than it did before; for that there is the RAFT reader.""",
     "raft": """\
-- Without passages it knows next to nothing of {domain}.
+- It was never asked about {domain} without passages; for that there is the closed-book reader.
 - It copies; it doesn't reason, count or combine two passages.""",
     "pretraining": """\
 - It has read about {domain}, but was never asked.""",
@@ -137,6 +140,7 @@ def finetuning_card(directory: Path) -> str:
             base_sha256=report["base_sha256"][:16],
             trainable=report["trainable"],
             parameters=report["parameters"],
+            stored=_stored(directory / WEIGHTS),
             data=_DATA[way].format(**prose),
             command=report["command"],
             seed=config["seed"],
@@ -169,8 +173,15 @@ def finetuning_card(directory: Path) -> str:
             limits=_LIMITS[way].format(**prose),
             domain=what["domain"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise DataError(f"{path} lacks what a model card says: {error}.") from error
+
+
+def _stored(weights: Path) -> str:
+    """How the numbers of a file of weights are kept: "bfloat16", "float32"."""
+    with safe_open(weights, framework="pt") as file:
+        kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    return " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
 
 
 def _loss(rest_weight: float) -> str:
