@@ -106,9 +106,9 @@ class FineTuneConfig:
 
 
 # What each way begins with: what the shipped readers were made with, one run each, not the best of
-# a sweep. Facts to be known by heart take a higher rate than reading, and rehearsal: after 200 steps
-# without, the base could no longer read (general score .889 before, .011 then). A text without
-# questions has no answers, so there every label counts.
+# a sweep. Facts to be known by heart take a higher rate than reading, and rehearsal: 200 steps
+# without it, and the base could no longer read (general score .889 before, .011 then). A text
+# without questions has no answers, so there every label counts.
 RECIPES: dict[Way, FineTuneConfig] = {
     "closed-book": FineTuneConfig(epochs=5, rate=2e-3, optimizer="muon", rehearsal=0.15),
     "raft": FineTuneConfig(epochs=2, rate=1e-3, optimizer="muon", rehearsal=0.2),
