@@ -389,6 +389,7 @@ def test_what_is_learned_by_heart_is_asked_with_and_without_its_documents(
 def test_what_has_no_weights_yet_is_left_out_of_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")  # a run draws, and says at once if it can't
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (r4,) = claims_named(["R4"])
     none = dataclasses.replace(r4, reduced=dataclasses.replace(
