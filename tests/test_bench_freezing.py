@@ -16,7 +16,7 @@ from minirag.cli.main import main
 from minirag.errors import UsageError
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.objective import Part, part_loss
-from minirag.finetuning.run import FineTuning
+from minirag.finetuning.writer_run import FineTuning
 from minirag.transformer import attention
 from minirag.transformer.models import Decoder
 

@@ -26,7 +26,8 @@ from minirag.finetuning.base import fingerprint
 from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data, world_of
-from minirag.finetuning.run import CHECKPOINT, RESULT, FineTuning
+from minirag.finetuning.run import CHECKPOINT, RESULT
+from minirag.finetuning.writer_run import FineTuning
 from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
 

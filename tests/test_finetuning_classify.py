@@ -231,7 +231,9 @@ def test_with_lora_the_head_moves_too_and_the_adapters_are_merged(tmp_path: Path
     report = _finetune(tmp_path, _with(lora=Lora(rank=2), max_steps=4, rate=1e-2))
     counts = {count.layer: count.trainable for count in report.weights}
     assert counts == {"embeddings": 0, "0": 128, "1": 128, "2": 128, "head": 2 * 16 + 2}
-    assert not _moved(report, "tower.blocks.0.attention.query.weight")
+    assert _moved(report, "tower.blocks.0.attention.query.weight")
+    assert not _moved(report, "tower.blocks.0.attention.output.weight")
+    assert not _moved(report, "tower.blocks.0.attention.query.bias")
     saved = Classifier.load(tmp_path)
     assert not torch.equal(
         saved.model.tower.blocks[0].attention.query.weight,

@@ -23,7 +23,7 @@ from minirag.finetuning.freezing import (
     weights_table,
 )
 from minirag.finetuning.rates import discriminative_rates, make_schedule
-from minirag.finetuning.run import FineTuning
+from minirag.finetuning.writer_run import FineTuning
 from minirag.training.loop import Optimization, make_optimizer
 from minirag.training.schedules import SlantedTriangle
 from minirag.transformer import checkpoints

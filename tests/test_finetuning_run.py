@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import errno
 import importlib.util
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import small_bases
 import torch
+from safetensors.torch import load_file
 
 from minirag.cli.main import main
 from minirag.errors import (
@@ -27,8 +29,9 @@ from minirag.finetuning.config import FineTuneConfig, LaboratoryData, Lora
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.report import FineTuneReport
-from minirag.finetuning.run import BEST, CHECKPOINT, FineTuning
+from minirag.finetuning.run import BEST, CHECKPOINT
 from minirag.finetuning.validation import Validation, held_out_loss, text_perplexity
+from minirag.finetuning.writer_run import FineTuning
 from minirag.metrics import wilson_interval
 from minirag.text.reading_format import PAD, SPECIAL_TOKENS, reading_example
 from minirag.text.tokenizer import Tokenizer
@@ -443,3 +446,32 @@ def test_ways_and_languages_that_do_not_exist_are_refused() -> None:
         LaboratoryData(way="distillation")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="give en, es or both"):
         LaboratoryData(languages=())
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=2)])
+def test_what_is_measured_is_what_is_stored_in_as_many_bits_as_the_base(
+    lora: Lora | None, tmp_path: Path
+) -> None:
+    narrow = copy.deepcopy(small_bases.decoder())
+    with torch.no_grad():
+        for weight in narrow.parameters():
+            weight.copy_(weight.bfloat16())
+    for name, model, dtype in (
+        ("narrow", narrow, torch.bfloat16),
+        ("wide", small_bases.decoder(), torch.float32),
+    ):
+        out = tmp_path / name
+        config = FineTuneConfig(
+            epochs=1, max_steps=3, tokens_per_batch=700, validate_every=0, patience=None,
+            rate=1e-2, lora=lora,
+        )  # fmt: skip
+        report = finetune(
+            small_bases.base(model), small_bases.data(), config, out, machine=small_bases.CPU
+        )
+        stored = load_file(out / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values()} == {dtype}
+        kept = dict(report.model.named_parameters())
+        assert kept.keys() == stored.keys()
+        for key, weight in kept.items():
+            assert torch.equal(weight, stored[key].float())
+        assert any(not torch.equal(kept[k], w) for k, w in model.named_parameters())

@@ -33,7 +33,7 @@ from minirag.finetuning.freezing import training_mode
 from minirag.finetuning.laboratory import laboratory_data
 from minirag.finetuning.lora import adapted
 from minirag.finetuning.objective import Part
-from minirag.finetuning.run import FineTuning
+from minirag.finetuning.writer_run import FineTuning
 from minirag.training.batches import NO_TARGET
 from minirag.training.loop import Optimization, Parts, training_steps
 from minirag.transformer.checkpoints import CONFIG

@@ -27,7 +27,7 @@ from minirag.finetuning.freezing import training_mode
 from minirag.finetuning.frozen_cache import frozen_depth
 from minirag.finetuning.memory import StepMemory, step_memory
 from minirag.finetuning.objective import Part
-from minirag.finetuning.run import FineTuning
+from minirag.finetuning.writer_run import FineTuning
 from minirag.training.batches import WIDTH_STEP, Layout
 from minirag.training.loop import Step, training_steps
 from minirag.transformer.config import TransformerConfig

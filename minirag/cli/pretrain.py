@@ -28,7 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="what to train: gpt-base")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="what to train: gpt-base, bert-base or bart-base"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--minutes",

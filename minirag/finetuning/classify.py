@@ -39,7 +39,6 @@ from minirag.finetuning.from_scratch import (
     config_from_scratch,
 )
 from minirag.finetuning.labelled import LabelledData, LabelledText, as_json
-from minirag.finetuning.lora import fold_in
 from minirag.finetuning.objective import Part
 from minirag.finetuning.report import Report
 from minirag.finetuning.run import Tuning, has_checkpoint
@@ -268,12 +267,9 @@ class ClassifierTuning(Tuning[ClassScores]):
         )
 
     def save_model(self) -> None:
-        """What :class:`Classifier` loads; adapters are merged."""
-        model = self.model
-        if self.config.lora is not None:
-            model = copy.deepcopy(model)
-            fold_in(model)
-        Classifier(model, self.tokenizer, self.labels, self.layout.max_tokens).save(self.out)
+        """What :class:`Classifier` loads."""
+        made = Classifier(self.model, self.tokenizer, self.labels, self.layout.max_tokens)
+        made.save(self.out)
 
 
 # -------------------------------------------------------------------------------------- the report

@@ -25,7 +25,8 @@ from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.freezing import training_mode, weights_table
 from minirag.finetuning.report import FineTuneReport, Report
-from minirag.finetuning.run import CHECKPOINT, RESULT, FineTuning, Tuning
+from minirag.finetuning.run import CHECKPOINT, RESULT, Tuning
+from minirag.finetuning.writer_run import FineTuning
 from minirag.training.curves import save_curve
 from minirag.training.loop import Diverged, training_steps
 from minirag.training.weights import seal

@@ -7,10 +7,8 @@ state and progress.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
-import math
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -19,22 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from minirag.corpus.dice import Dice
 from minirag.errors import UsageError
 from minirag.files import MANIFEST
 from minirag.finetuning import freezing
-from minirag.finetuning.base import Base, fingerprint
-from minirag.finetuning.batches import Epochs, encode, with_rehearsal
+from minirag.finetuning.base import fingerprint
+from minirag.finetuning.batches import Epochs
 from minirag.finetuning.config import FineTuneConfig
-from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.frozen_cache import FrozenCache
 from minirag.finetuning.lora import ADAPTER, add_lora, fold_in, save_lora
-from minirag.finetuning.objective import Part, part_loss
+from minirag.finetuning.objective import Part
 from minirag.finetuning.rates import discriminative_rates, make_schedule
 from minirag.finetuning.report import Described
-from minirag.finetuning.validation import Validation, validate
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import Layout
 from minirag.training.curves import History
@@ -42,7 +38,6 @@ from minirag.training.loop import Diverged, Optimization, Parts, Step, make_opti
 from minirag.training.resume import load_run, read_run, save_run
 from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
-from minirag.transformer.models import Decoder, EncoderDecoder
 
 CHECKPOINT, BEST, RESULT = "checkpoint", "best", "finetune.json"
 
@@ -130,6 +125,8 @@ class Tuning(ABC, Generic[V]):
             "data": data.fingerprint(),
             "precision": "bf16" if machine.bf16 else "fp32",
         }
+        # Stored as its base is: one in 16 bits is known by weights that rounding leaves alone.
+        self.stored = torch.bfloat16 if fits_bfloat16(self.model) else torch.float32
         self.notes: list[str] = []
         self.choose_weights()
         self.optimizer = make_optimizer(
@@ -186,9 +183,10 @@ class Tuning(ABC, Generic[V]):
     def line(self, validation: V) -> str:
         """A validation for people."""
 
-    @abstractmethod
     def save_model(self) -> None:
-        """Leave the finished model in ``out``, with its tokenizer."""
+        """Leave the finished model in ``out``, in the hub's layout, with its tokenizer."""
+        save(self.model, self.out, self.stored)
+        self.tokenizer.save(self.out)
 
     # ------------------------------------------------------------------------- the beginning
 
@@ -328,11 +326,21 @@ class Tuning(ABC, Generic[V]):
             shutil.rmtree(self.out / name, ignore_errors=True)
 
     def keep(self, *, best: bool) -> None:
-        """Decide on the weights: the best, for which all is put back but the history; or these."""
+        """Decide on the weights: the best, for which all is put back but the history; or these.
+
+        From now on they are as they will be stored, so that what is measured is what is kept:
+        adapters saved alone, then merged; rounded, if the base is in 16 bits.
+        """
         self.kept_step = self.progress.step
         if best:
             load_run(self.out / BEST, self.model, self.optimizer)
             self.kept_step = self.progress.best_step
+        if self.config.lora is not None:
+            save_lora(self.model, self.out / ADAPTER, self.config.lora)
+            fold_in(self.model)
+        with torch.no_grad():
+            for weight in self.model.parameters():
+                weight.copy_(weight.to(self.stored))
 
     def check_directory(self, resume: bool) -> None:
         """Refuse to mix up runs: ``out`` holds nothing, or just the run that is to be resumed.
@@ -354,112 +362,9 @@ class Tuning(ABC, Generic[V]):
                     )
 
 
-class WriterTuning(Tuning[V]):
-    """The fine-tuning of a model that writes, whatever it is measured by."""
-
-    data: FineTuneData
-    model: Decoder | EncoderDecoder
-
-    def __init__(
-        self,
-        base: Base,
-        data: FineTuneData,
-        config: FineTuneConfig,
-        out: Path,
-        machine: Machine,
-        score: str = "exact match",
-    ) -> None:
-        model = copy.deepcopy(base.model)
-        super().__init__(base.name, model, base.tokenizer, data, config, out, machine, score)
-
-    def encode(self) -> tuple[Layout, list[Any]]:
-        """See :class:`Tuning`: the domain's exercises, and those for rehearsal."""
-        train, dice = self.data.train, Dice(self.config.seed, "domain")
-        form, sequences = encode(self.model, self.tokenizer, train, dice)
-        if left_out := len(train) - len(sequences):
-            self.notes.append(
-                f"{left_out} exercises are longer than the model's context: left out."
-            )
-        if self.config.rehearsal:
-            sequences = with_rehearsal(form, sequences, self._general(), self.config.rehearsal)
-        return form, sequences
-
-    def _general(self) -> Iterator[Any]:
-        """Sequences of general exercises, without end."""
-        draw = self.data.general_exercise
-        if draw is None:
-            raise UsageError(
-                f"{self.data.name}: there are no general exercises to rehearse with: leave "
-                "--rehearsal out."
-            )
-        for number in itertools.count():
-            dice = Dice(self.config.seed, "rehearsal", number)
-            exercises = [draw(dice) for _ in range(64)]
-            yield from encode(self.model, self.tokenizer, exercises, dice)[1]
-
-    def loss(self, model: Decoder | EncoderDecoder, part: Part) -> Tensor:
-        """See :func:`minirag.finetuning.objective.part_loss`."""
-        return part_loss(model, part)
-
-    @property
-    def guessing(self) -> float:
-        """See :class:`Tuning`."""
-        return (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
-
-    def save_model(self) -> None:
-        """In the hub's layout; with LoRA merged, and the adapter beside it."""
-        model = self.model
-        if self.config.lora is not None:
-            save_lora(model, self.out / ADAPTER, self.config.lora)
-            model = copy.deepcopy(model)
-            fold_in(model)
-        save(model, self.out)
-        self.tokenizer.save(self.out)
-
-
-class FineTuning(WriterTuning[Validation]):
-    """The fine-tuning of a reader, which is measured in its new domain and in general."""
-
-    def measure(self, tests: EvaluationSet) -> Validation:
-        """See :class:`Tuning`."""
-        return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
-
-    def entry(self, validation: Validation) -> dict[str, dict[str, float]]:
-        """See :class:`Tuning`."""
-        return {
-            "scores": {
-                "domain": round(validation.domain_right, 4),
-                "general": round(validation.general_right, 4),
-            },
-            "losses": {"held out": round(validation.held_out_loss, 4)},
-            "perplexities": {
-                "domain": round(validation.domain_perplexity, 3),
-                "general": round(validation.general_perplexity, 3),
-            },
-        }
-
-    def merit(self, validation: Validation) -> tuple[list[float], bool]:
-        """The most right answers in the domain, and among equals the lowest held-out loss.
-
-        No more of the general score may be lost than the configuration allows.
-        """
-        if self.progress.step == 0:
-            self.progress.base_general = validation.general_right
-        merit = [-validation.held_out_loss]
-        if self.data.watched == "right":
-            merit.insert(0, validation.domain_right)
-        lost, most = (
-            self.progress.base_general - validation.general_right,
-            self.config.max_forgetting,
-        )
-        return merit, most is None or lost <= most
-
-    def line(self, validation: Validation) -> str:
-        """See :class:`Tuning`."""
-        return (
-            f"domain {validation.domain_right:.3f}, general {validation.general_right:.3f}, "
-            f"held-out loss {validation.held_out_loss:.3f}"
-        )
+def fits_bfloat16(model: nn.Module) -> bool:
+    """Whether no weight of a model loses anything in 16 bits."""
+    return all(torch.equal(w, w.to(torch.bfloat16).to(w.dtype)) for w in model.parameters())
 
 
 def has_checkpoint(out: Path) -> bool:

@@ -26,8 +26,8 @@ from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.laboratory import general_exercise, general_tests, general_texts
 from minirag.finetuning.report import Report
-from minirag.finetuning.run import WriterTuning
 from minirag.finetuning.validation import summed_loss
+from minirag.finetuning.writer_run import WriterTuning
 from minirag.metrics import Interval, bootstrap_interval, perplexity, rouge_l
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import (

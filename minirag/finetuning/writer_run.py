@@ -1,0 +1,123 @@
+"""Step 3 for models that write: what readers, summarisers and text generators learn from."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from minirag.corpus.dice import Dice
+from minirag.errors import UsageError
+from minirag.finetuning.base import Base
+from minirag.finetuning.batches import encode, with_rehearsal
+from minirag.finetuning.config import FineTuneConfig
+from minirag.finetuning.data import EvaluationSet, FineTuneData
+from minirag.finetuning.objective import Part, part_loss
+from minirag.finetuning.run import Tuning, V
+from minirag.finetuning.validation import Validation, validate
+from minirag.training.batches import Layout
+from minirag.transformer.machine import Machine
+from minirag.transformer.models import Decoder, EncoderDecoder
+
+
+class WriterTuning(Tuning[V]):
+    """The fine-tuning of a model that writes, whatever it is measured by."""
+
+    data: FineTuneData
+    model: Decoder | EncoderDecoder
+
+    def __init__(
+        self,
+        base: Base,
+        data: FineTuneData,
+        config: FineTuneConfig,
+        out: Path,
+        machine: Machine,
+        score: str = "exact match",
+    ) -> None:
+        model = copy.deepcopy(base.model)
+        super().__init__(base.name, model, base.tokenizer, data, config, out, machine, score)
+
+    def encode(self) -> tuple[Layout, list[Any]]:
+        """See :class:`Tuning`: the domain's exercises, and those for rehearsal."""
+        train, dice = self.data.train, Dice(self.config.seed, "domain")
+        form, sequences = encode(self.model, self.tokenizer, train, dice)
+        if left_out := len(train) - len(sequences):
+            self.notes.append(
+                f"{left_out} exercises are longer than the model's context: left out."
+            )
+        if self.config.rehearsal:
+            sequences = with_rehearsal(form, sequences, self._general(), self.config.rehearsal)
+        return form, sequences
+
+    def _general(self) -> Iterator[Any]:
+        """Sequences of general exercises, without end."""
+        draw = self.data.general_exercise
+        if draw is None:
+            raise UsageError(
+                f"{self.data.name}: there are no general exercises to rehearse with: leave "
+                "--rehearsal out."
+            )
+        for number in itertools.count():
+            dice = Dice(self.config.seed, "rehearsal", number)
+            exercises = [draw(dice) for _ in range(64)]
+            yield from encode(self.model, self.tokenizer, exercises, dice)[1]
+
+    def loss(self, model: Decoder | EncoderDecoder, part: Part) -> Tensor:
+        """See :func:`minirag.finetuning.objective.part_loss`."""
+        return part_loss(model, part)
+
+    @property
+    def guessing(self) -> float:
+        """See :class:`Tuning`."""
+        return (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
+
+
+class FineTuning(WriterTuning[Validation]):
+    """The fine-tuning of a reader, which is measured in its new domain and in general."""
+
+    def measure(self, tests: EvaluationSet) -> Validation:
+        """See :class:`Tuning`."""
+        return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
+
+    def entry(self, validation: Validation) -> dict[str, dict[str, float]]:
+        """See :class:`Tuning`."""
+        return {
+            "scores": {
+                "domain": round(validation.domain_right, 4),
+                "general": round(validation.general_right, 4),
+            },
+            "losses": {"held out": round(validation.held_out_loss, 4)},
+            "perplexities": {
+                "domain": round(validation.domain_perplexity, 3),
+                "general": round(validation.general_perplexity, 3),
+            },
+        }
+
+    def merit(self, validation: Validation) -> tuple[list[float], bool]:
+        """The most right answers in the domain, and among equals the lowest held-out loss.
+
+        No more of the general score may be lost than the configuration allows.
+        """
+        if self.progress.step == 0:
+            self.progress.base_general = validation.general_right
+        merit = [-validation.held_out_loss]
+        if self.data.watched == "right":
+            merit.insert(0, validation.domain_right)
+        lost, most = (
+            self.progress.base_general - validation.general_right,
+            self.config.max_forgetting,
+        )
+        return merit, most is None or lost <= most
+
+    def line(self, validation: Validation) -> str:
+        """See :class:`Tuning`."""
+        return (
+            f"domain {validation.domain_right:.3f}, general {validation.general_right:.3f}, "
+            f"held-out loss {validation.held_out_loss:.3f}"
+        )
