@@ -21,8 +21,8 @@ from minirag.errors import DiskError, UsageError
 
 SMALL = Sizes(stable=30, unseen=20, updated=30, new=20, unanswerable=20)
 EXPORT_SHA256 = {
-    "medicine": "2d448d9aa86bdf57bd50e201db5dbc8f549dbb0b4eb3532440afd53fc8143df6",
-    "law": "055d7e99c7d4574ba0e521050c342f8d0bb54aa20071f9576949cf6b612135a4",
+    "medicine": "d2fc28f8df2056946adeadfaa7e565e7b6eeaf81828c99372c09b16213394915",
+    "law": "a0dae44fce90684a15debe93da8fda41a66a8c4febe46f9c2707ef120f836f7e",
 }
 
 
