@@ -97,9 +97,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--paraphrases",
         type=int,
-        default=4,
+        default=8,
         metavar="N",
-        help="wordings of each closed-book question or document (default: 4)",
+        help="wordings of each closed-book question or document (default: 8)",
     )
     data(
         "--exercises",

@@ -64,7 +64,7 @@ class Study:
     # how the readers are fine-tuned
     closed_book: FineTuneConfig = RECIPES["closed-book"]
     raft: FineTuneConfig = RECIPES["raft"]
-    paraphrases: int = 4  # wordings of each closed-book question
+    paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = 4000  # of reading with passages
     tests: int = 100  # questions of each test of a fine-tuning's own report
     # what is asked, and of whom

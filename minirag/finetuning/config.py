@@ -110,9 +110,13 @@ class FineTuneConfig:
 # without it, and the base could no longer read (general score .889 before, .011 then). A text
 # without questions has no answers, so there every label counts.
 RECIPES: dict[Way, FineTuneConfig] = {
-    "closed-book": FineTuneConfig(epochs=5, rate=2e-3, optimizer="muon", rehearsal=0.15),
-    "raft": FineTuneConfig(epochs=2, rate=1e-3, optimizer="muon", rehearsal=0.2),
-    "pretraining": FineTuneConfig(epochs=4, rest_weight=1.0),
+    "closed-book": FineTuneConfig(
+        epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
+    ),
+    "raft": FineTuneConfig(
+        epochs=2, rate=1e-3, optimizer="muon", rehearsal=0.2, validate_every=300
+    ),
+    "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
 }
 
 
@@ -126,7 +130,7 @@ class LaboratoryData:
     world_seed: int = 0
     entities: int = 280  # that are learned from and stay as they are
     changing: int = 200  # that are learned from too, as they are before a revision
-    paraphrases: int = 4  # wordings of each closed-book question, of each document in pretraining
+    paraphrases: int = 8  # wordings of each closed-book question, of each document in pretraining
     exercises: int = 4000  # of reading with passages
     distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
     unanswerable: float = 0.2  # share of the reading questions without their golden passage
