@@ -17,6 +17,7 @@ from minirag.rag.citations import Citation, cite
 from minirag.rag.prompt import QUOTED, SENTENCE, UNASKED, Instruction, Prompt, build_prompt
 from minirag.rag.quoting import best_quote
 from minirag.rag.reader import Reader
+from minirag.rag.sentences import nearest_sentence
 from minirag.retrieval.retriever import Hit, Retriever
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.generation import Generation, Sampling, stream
@@ -167,9 +168,13 @@ class Pipeline:
     ) -> Answer:
         """Answer from these passages: the second half of :meth:`ask`, for any retrieval."""
         reader, sampling = self.reader, self.settings.sampling
+        given, source = [hit.passage for hit in hits], 0
+        if self.settings.quote and given:  # a few words are to be chosen: first, in which sentence
+            source, sentence = nearest_sentence(question, given)
+            given = [sentence]
         prompt = build_prompt(
             question,
-            [hit.passage for hit in hits],
+            given,
             reader.tokenizer,
             context=reader.context,
             reserve=sampling.max_new_tokens,
@@ -188,7 +193,7 @@ class Pipeline:
 
         invalid: list[int] = []
         if self.settings.quote:
-            citations = self._quote(prompt, scores, generation)
+            citations = self._quote(prompt, generation, hits, source)
             text = generation.text
             say(text)
         else:
@@ -210,9 +215,9 @@ class Pipeline:
         )
 
     def _quote(
-        self, prompt: Prompt, scores: Sequence[float], generation: Generation
+        self, prompt: Prompt, generation: Generation, hits: Sequence[Hit], source: int
     ) -> list[Citation]:
-        """Answer with the likeliest words of the passages; the source is where they stand."""
+        """Answer with the likeliest words of a sentence, which stands in hit number ``source``."""
         generation.stopped_by = "end"
         blank = build_prompt(
             "",
@@ -223,13 +228,14 @@ class Pipeline:
             instruction=UNASKED,
         )
         quote = best_quote(self.reader, prompt, blank)
-        if quote is None:  # passages without a word
+        if quote is None:  # nothing given, or nothing with a word in it
             return []
         generation.ids, generation.probabilities = quote.ids, quote.probabilities
         generation.text = quote.text
-        number, passage = quote.passage + 1, prompt.passages[quote.passage]
-        place = (quote.start, quote.end)
-        return [Citation(number, passage, scores[quote.passage], 1.0, False, place)]
+        hit, sentence = hits[source], prompt.passages[0]
+        before = sentence.start - hit.passage.start
+        place = (before + quote.start, before + quote.end)
+        return [Citation(source + 1, hit.passage, hit.score, 1.0, False, place)]
 
 
 def nearness(hit: Hit) -> float:

@@ -1,0 +1,62 @@
+"""One level below passages: the sentence that shares most words with the question.
+
+Retrieval finds passages; a small reader that is to choose a few words of them loses its way. The
+words of the question tell which sentence to look at, as they tell a search engine which text. On 40
+of SQuAD's training questions with three passages given (SmolLM2-135M, 4 bits), quotes had a token
+F1 of .08 where the reader saw the passages whole, and of .17 where it saw one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from minirag.retrieval.bm25 import BM25
+from minirag.text.documents import Passage
+
+# White space after a line, or between a point (and what closes with it) and what may begin a
+# sentence.
+_LINE_END = re.compile(r"\s*\n\s*")
+_POINT = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*(\s+)(?=[\"'“‘«(\[¿¡]*[A-ZÁÉÍÓÚÑÜ\d])")
+_SHORTEST = 15  # characters: "St." and "e.g." end no sentence
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Where each sentence of a text begins and ends, without the white space around it."""
+    start = 0
+    for line in [*_LINE_END.finditer(text), None]:
+        end = len(text) if line is None else line.start()
+        start += len(text[start:end]) - len(text[start:end].lstrip())
+        end = max(start, len(text[:end].rstrip()))
+        for point in _POINT.finditer(text, start, end):
+            if point.start(1) - start >= _SHORTEST:
+                yield start, point.start(1)
+                start = point.end()
+        if start < end:
+            yield start, end
+        start = end if line is None else line.end()
+
+
+def nearest_sentence(question: str, passages: Sequence[Passage]) -> tuple[int, Passage]:
+    """The sentence that BM25 ranks first among those of the passages.
+
+    Parameters
+    ----------
+    passages : at least one, best first
+
+    Returns
+    -------
+    The place of its passage, and the sentence as a passage of its own. If no sentence shares a
+    word with the question: 0, and the first passage as it is.
+    """
+    found = [(i, a, b) for i, p in enumerate(passages) for a, b in sentences(p.text)]
+    index = BM25()
+    index.add([passages[i].text[a:b] for i, a, b in found])
+    _, ids = index.search(question, 1)
+    if not len(ids):
+        return 0, passages[0]
+    source, a, b = found[int(ids[0])]
+    whole = passages[source]
+    start, end = whole.start + a, whole.start + b
+    id = f"{whole.document_id}#{start}-{end}"
+    return source, Passage(id, whole.document_id, start, end, whole.text[a:b], whole.heading)
