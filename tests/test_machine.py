@@ -53,5 +53,5 @@ def test_who_plays_an_older_machine_gets_its_precision(cpu, monkeypatch, name) -
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UsageError, match="fp16.*give auto, fp32 or bf16"):
+    with pytest.raises(UsageError, match=r"fp16.*give auto, fp32 or bf16"):
         this_machine("fp16")  # type: ignore[arg-type]
