@@ -104,9 +104,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--exercises",
         type=int,
-        default=4000,
+        default=3000,
         metavar="N",
-        help="of way raft, or summaries (default: 4000)",
+        help="of way raft, or summaries (default: 3000)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(

@@ -131,7 +131,7 @@ class LaboratoryData:
     entities: int = 280  # that are learned from and stay as they are
     changing: int = 200  # that are learned from too, as they are before a revision
     paraphrases: int = 8  # wordings of each closed-book question, of each document in pretraining
-    exercises: int = 4000  # of reading with passages
+    exercises: int = 3000  # of reading with passages
     distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
     unanswerable: float = 0.2  # share of the reading questions without their golden passage
     questions: int = 100  # of each test of the report
