@@ -296,7 +296,7 @@ def test_every_fact_is_met_equally_often_at_every_size() -> None:
             record.entity.name.en.text
             for e in train
             for record in world.records
-            if record.entity.name.en.text in e.questions[0].text
+            if record.entity.name.en.text.lower() in e.questions[0].text.lower()
         )
         met |= {
             answers_to[record.entity.name.en.text] * settings.passes // len(record.entity.facts)

@@ -81,7 +81,11 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
     assert by_heart == study.recipe("closed-book")
     assert (by_heart.seed, to_read.seed) == (302, 302)
     world = study.world()
-    taught = {q.text for language in ("en", "es") for q in training_questions(world, language)}
+    taught = {
+        q.text
+        for language in ("en", "es")
+        for q in training_questions(world, language, study.paraphrases)
+    }
     assert {q.text for e in facts.train for q in e.questions} == taught
     assert result.fingerprints["raft"] == "sum of raft, seed 302"
 
@@ -158,7 +162,7 @@ def test_a_world_of_other_sizes_and_wording_is_learned_from(models):
     sizes = Sizes(stable=9, unseen=2, updated=3, new=2, unanswerable=2)
     study = _study(models, sizes=sizes, wording="plain")
     data = laboratory_data(study.laboratory("closed-book"), study.world())
-    asked = {q.text for q in training_questions(study.world(), "en")}
+    asked = {q.text for q in training_questions(study.world(), "en", study.paraphrases)}
     assert asked <= {q.text for e in data.train for q in e.questions}
     # without a world it is the one that the values describe
     what = LaboratoryData(way="closed-book", entities=9, changing=3, questions=2)

@@ -37,7 +37,7 @@ def test_a_card_says_what_the_report_says(way: str, tmp_path) -> None:
     assert (
         f"about {said['laboratory']['entities'] + said['laboratory']['changing']} entities" in card
     )
-    assert said["processor_seconds"] > 0
+    assert report.processor_seconds > 0  # a short run's may be rounded to 0 in the file
     for part in ("domain", "general"):
         for then, now in zip(said["before"][part], said["after"][part], strict=True):
             (row,) = [line for line in card.splitlines() if line.startswith(f"| {now['name']} |")]
