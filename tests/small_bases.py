@@ -39,7 +39,7 @@ def config(kind: str = "decoder", **options: object) -> TransformerConfig:
         "n_decoder_layers": 2 if kind == "encoder-decoder" else 0,
         "n_heads": 2,
         "d_ff": 24,
-        "max_length": 900,
+        "max_length": 2000,
         "bias": True,
         "pad_id": tokenizer().pad_id,
         "eos_ids": (tokenizer().eos_id,),
