@@ -166,7 +166,7 @@ def test_questions_that_can_not_be_asked(base) -> None:
     pipeline = ReadingPipeline(base.live("dense"), reader(), Settings())
     with pytest.raises(UsageError, match="the question is empty"):
         pipeline.ask("  ")
-    with pytest.raises(UsageError, match="small reads 852 beside the answer: ask a shorter"):
+    with pytest.raises(UsageError, match="small reads 1952 beside the answer: ask a shorter"):
         pipeline.ask("why " * 2000)
 
 
