@@ -37,7 +37,8 @@ def test_a_card_says_what_the_report_says(way: str, tmp_path) -> None:
     assert (
         f"about {said['laboratory']['entities'] + said['laboratory']['changing']} entities" in card
     )
-    assert report.processor_seconds > 0  # a short run's may be rounded to 0 in the file
+    assert report.processor_seconds > 0  # of two steps, rounded to 0 in the file, maybe
+    assert said["processor_seconds"] == round(report.processor_seconds, 1)
     for part in ("domain", "general"):
         for then, now in zip(said["before"][part], said["after"][part], strict=True):
             (row,) = [line for line in card.splitlines() if line.startswith(f"| {now['name']} |")]

@@ -15,6 +15,7 @@ from minirag.rag.pipeline import Answer, Pipeline, Settings
 from minirag.rag.prompt import QUOTED, UNASKED, Prompt, build_prompt
 from minirag.rag.quoting import Quote, best_quote
 from minirag.rag.reader import Reader
+from minirag.rag.sentences import nearest_sentence
 from minirag.text.documents import Document, Passage
 
 ENDS = [".", ",", "\n", ".\n", "\n\n"]
@@ -153,6 +154,11 @@ def test_the_pipeline_quotes_with_its_place(reader) -> None:
     assert (citation.support, citation.marked) == (1.0, False)
     assert citation.passage == retriever.hits[citation.number - 1].passage
     assert citation.score == retriever.hits[citation.number - 1].score
+    source, sentence = nearest_sentence("When did it burn?", [h.passage for h in retriever.hits])
+    assert answer.prompt.passages == [sentence]  # nothing else is shown to the reader
+    assert (citation.number, answer.prompt.dropped) == (source + 1, [])
+    assert sentence.start <= citation.passage.start + start
+    assert citation.passage.start + end <= sentence.end
     assert answer.generation.text == answer.text
     again = Pipeline(retriever, reader, settings).ask("When did it burn?")
     assert isinstance(again, Answer)
@@ -165,3 +171,22 @@ def test_a_context_that_is_nearly_full_shortens_the_quote() -> None:
     full = replace(prompt, ids=(prompt.ids * 9)[:198])
     quote = best_quote(reader, full, prompt)
     assert quote is None or len(quote.ids) <= 2
+
+
+def test_a_quote_out_of_the_middle_of_a_passage_keeps_its_place(reader) -> None:
+    """The passage begins inside its document, the sentence inside the passage."""
+    text = "Mills\n\nNobody lives in this valley now. The mill burned in May. Once it had inns."
+    start = text.index("Nobody")
+    retriever = Fixed(0.9, 0.8)
+    passage = Passage.cut(Document("valley.md", text), start, len(text), "Mills")
+    retriever.hits[1] = replace(retriever.hits[1], passage=passage)
+    answer = Pipeline(retriever, reader, Settings(k=2, quote=True)).ask("When did the mill burn?")
+    assert isinstance(answer, Answer)
+    assert [p.text for p in answer.prompt.passages] == ["The mill burned in May."]
+    (citation,) = answer.citations
+    assert (citation.number, citation.passage, citation.score) == (2, passage, 0.8)
+    assert citation.quoted is not None
+    a, b = citation.quoted
+    assert answer.text == passage.text[a:b]
+    assert answer.text == text[start + a : start + b]
+    assert text.index("The mill") <= start + a < start + b <= text.index(" Once")

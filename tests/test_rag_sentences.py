@@ -69,6 +69,19 @@ def test_the_sentence_with_the_questions_words_keeps_its_place() -> None:
     assert sentence.heading == "Mills"
 
 
+def test_neither_place_nor_length_decides() -> None:
+    text = (
+        "Nobody lives in the valley today, and nothing but a long road leads through it. "
+        "The mill burned in May. Once there were five farms and two inns beside the river."
+    )
+    other = "This page is about another river, its fish, its boats and its old stone bridges."
+    passages = [_passage(Document(n, t), 0, len(t)) for n, t in (("a", text), ("b", other))]
+    for order in (passages, passages[::-1]):
+        source, sentence = nearest_sentence("When did the mill burn?", order)
+        assert order[source].document_id == "a"
+        assert sentence.text == "The mill burned in May."
+
+
 def test_without_a_common_word_the_first_passage_stands() -> None:
     passages = [_passage(Document(n, t), 0, len(t)) for n, t in (("a", "Ab cd. Ef."), ("b", "gh"))]
     assert nearest_sentence("xyz?", passages) == (0, passages[0])

@@ -125,7 +125,8 @@ class Tuning(ABC, Generic[V]):
             "data": data.fingerprint(),
             "precision": "bf16" if machine.bf16 else "fp32",
         }
-        # Stored as its base is: one in 16 bits is known by weights that rounding leaves alone.
+        # Stored as its base is: one in 16 bits is known by weights that rounding leaves alone. A
+        # classifier's new head needs 32, so all of it has them.
         self.stored = torch.bfloat16 if fits_bfloat16(self.model) else torch.float32
         self.notes: list[str] = []
         self.choose_weights()

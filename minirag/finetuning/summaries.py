@@ -72,7 +72,7 @@ class LaboratorySummaries:
     domain: str = "medicine"  # case notes; "law": acts of parliament
     languages: tuple[str, ...] = ("en", "es")
     world_seed: int = 0
-    texts: int = 4000  # to learn from, of all languages together
+    texts: int = 3000  # to learn from, of all languages together
     questions: int = 100  # of each test of the report
     questions_on_the_way: int = 30  # of each validation: other ones
 

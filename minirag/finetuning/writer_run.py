@@ -77,6 +77,16 @@ class WriterTuning(Tuning[V]):
         """See :class:`Tuning`."""
         return (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
 
+    def remembers(self, general_right: float) -> bool:
+        """Whether no more of the general score is lost than the configuration allows.
+
+        What it is lost from is the score of the first validation, before the first step.
+        """
+        if self.progress.step == 0:
+            self.progress.base_general = general_right
+        most = self.config.max_forgetting
+        return most is None or self.progress.base_general - general_right <= most
+
 
 class FineTuning(WriterTuning[Validation]):
     """The fine-tuning of a reader, which is measured in its new domain and in general."""
@@ -104,16 +114,10 @@ class FineTuning(WriterTuning[Validation]):
 
         No more of the general score may be lost than the configuration allows.
         """
-        if self.progress.step == 0:
-            self.progress.base_general = validation.general_right
         merit = [-validation.held_out_loss]
         if self.data.watched == "right":
             merit.insert(0, validation.domain_right)
-        lost, most = (
-            self.progress.base_general - validation.general_right,
-            self.config.max_forgetting,
-        )
-        return merit, most is None or lost <= most
+        return merit, self.remembers(validation.general_right)
 
     def line(self, validation: Validation) -> str:
         """See :class:`Tuning`."""

@@ -392,16 +392,10 @@ class Writing(WriterTuning[WritingValidation]):
 
         No more of the general score may be lost than the configuration allows.
         """
-        if self.progress.step == 0:
-            self.progress.base_general = validation.general_right
         merit = [-validation.held_out.loss]
         if validation.tests:
             merit.insert(0, validation.rouge)
-        lost, most = (
-            self.progress.base_general - validation.general_right,
-            self.config.max_forgetting,
-        )
-        return merit, most is None or lost <= most
+        return merit, self.remembers(validation.general_right)
 
     def line(self, validation: WritingValidation) -> str:
         """See :class:`Tuning`."""

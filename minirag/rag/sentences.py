@@ -1,9 +1,9 @@
 """One level below passages: the sentence that shares most words with the question.
 
 Retrieval finds passages; a small reader that is to choose a few words of them loses its way. The
-words of the question tell which sentence to look at, as they tell a search engine which text. On 40
-of SQuAD's training questions with three passages given (SmolLM2-135M, 4 bits), quotes had a token
-F1 of .08 where the reader saw the passages whole, and of .17 where it saw one sentence.
+words of the question tell which sentence to look at, as they tell a search engine which text. Over
+all of SQuAD's training paragraphs (``lessons/results/real-squad.json``), quotes have a token F1 of
+.181; the same command gave .096 when the reader was shown the passages whole.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ _SHORTEST = 15  # characters: "St." and "e.g." end no sentence
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Where each sentence of a text begins and ends, without the white space around it."""
-    start = 0
-    for line in [*_LINE_END.finditer(text), None]:
-        end = len(text) if line is None else line.start()
-        start += len(text[start:end]) - len(text[start:end].lstrip())
-        end = max(start, len(text[:end].rstrip()))
+    start, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    lines = [line.span() for line in _LINE_END.finditer(text, start, last)]
+    for end, next_line in [*lines, (last, last)]:
         for point in _POINT.finditer(text, start, end):
             if point.start(1) - start >= _SHORTEST:
                 yield start, point.start(1)
                 start = point.end()
         if start < end:
             yield start, end
-        start = end if line is None else line.end()
+        start = next_line
 
 
 def nearest_sentence(question: str, passages: Sequence[Passage]) -> tuple[int, Passage]:
