@@ -60,7 +60,8 @@ def _has_bf16(device: torch.device) -> bool:
 
     AVX512-BF16 alone is not enough: on a processor with it, but without AMX, SmolLM2-135M took
     3.8 s for 300 tokens and 64 new ones in fp32, and 5.3 s in bf16 (torch 2.13,
-    ``minirag bench generate --threads 2``). A torch that can't tell computes in fp32, which is always right.
+    ``minirag bench generate --threads 2``). A torch that can't tell computes in fp32,
+    which is always right.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
