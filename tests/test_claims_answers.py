@@ -17,10 +17,15 @@ import tiny_retriever
 from minirag.cli.main import main
 from minirag.combination import claims as registry
 from minirag.combination import compare
-from minirag.combination.arms import ARMS, DIAGNOSTICS
+from minirag.combination.arms import (
+    ARMS,
+    DIAGNOSTICS,
+    RAFT_NOTHING,
+    RAFT_RANDOM,
+    RAFT_RIGHT,
+)
 from minirag.combination.claims import answers, by_heart, claims_named
 from minirag.combination.claims import b3_overfitting as b3
-from minirag.combination.claims import r1_both_parts as r1
 from minirag.combination.claims import r3_current as r3
 from minirag.combination.claims import x2_too_large as x2
 from minirag.combination.claims.answers import DOMAIN, Ahead, Worlds
@@ -36,7 +41,7 @@ from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
 
 BASE, TUNED, RAG, TUNED_RAG, RAFT = (arm.name for arm in ARMS)
-NOTHING, RANDOM, RIGHT = r1.NOTHING.name, DIAGNOSTICS[2].name, DIAGNOSTICS[1].name
+NOTHING, RANDOM, RIGHT = RAFT_NOTHING.name, RAFT_RANDOM.name, RAFT_RIGHT.name
 NEW = ("R1", "R2", "R3", "R4", "X1", "X2", "B1", "B2", "B3", "W1", "W2", "W3")
 N = 20  # questions of a slice
 
@@ -74,7 +79,7 @@ TEXTBOOK = {
     RIGHT: (1.0, 1.0, 1.0, 1.0, 0.9, 0.9),
 }
 ALIKE = dict.fromkeys(TEXTBOOK, (0.5,) * 6)
-BY_NAME = {arm.name: arm for arm in (*ARMS, *DIAGNOSTICS, r1.NOTHING)}
+BY_NAME = {arm.name: arm for arm in (*ARMS, *DIAGNOSTICS)}
 
 
 def _worlds(
@@ -207,9 +212,12 @@ def test_claims_of_one_study_share_it() -> None:
     assert {by_id[id].full.study for id in ("R2", "X1", "B1", "B2", "W1", "W2", "W3")} == {Study()}
     own = answers.study_of(by_id["R2"].full, 302)
     assert own == Study(seed=302)  # that of `minirag compare`
-    assert answers.study_of(by_id["R1"].full, 302).recipe("raft") == own.recipe("raft")
-    assert answers.study_of(by_id["R1"].full, 302).laboratory("raft") == own.laboratory("raft")
-    assert [p.shared for id in ("R2", "X1") for p in by_id[id].plan(by_id[id].full)] == [0, 3]
+    assert answers.study_of(by_id["R1"].full, 302) == own
+    assert [p.shared for id in ("R1", "R2", "X1") for p in by_id[id].plan(by_id[id].full)] == [
+        0,
+        3,
+        3,
+    ]
     for claim in by_id.values():
         assert len(claim.full.seeds) >= 3
         assert not set(claim.full.seeds) & set(claim.full.development)

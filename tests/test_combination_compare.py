@@ -63,7 +63,7 @@ def roomy(max_length):
 
 def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
     arms = (*ARMS, *DIAGNOSTICS)
-    assert len({arm.name for arm in arms}) == len({(a.reader, a.evidence) for a in arms}) == 8
+    assert len({arm.name for arm in arms}) == len({(a.reader, a.evidence) for a in arms}) == 9
     assert [arm.evidence for arm in ARMS] == ["none", "none", *["retrieved"] * 3]
 
 

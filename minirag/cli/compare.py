@@ -26,8 +26,9 @@ another one to read its documents with distractors (RAFT), and a knowledge base
 is made. Then five arms answer the same questions in both languages: the base,
 the fine-tuned reader, and with passages found by the hybrid retriever the base
 (RAG), the fine-tuned and the RAFT reader. Beside them: the right passage always
-given, random passages, retrieval without reading, questions that also need
-general knowledge, and superseded documents left standing beside the new ones.
+given, random passages or none, retrieval without reading, questions that also
+need general knowledge, and superseded documents left standing beside the new
+ones.
 
 The directory given with --out gets compare-DOMAIN-BASE.json with every number,
 the same as .md and as .png, and all that was made on the way: what is done is

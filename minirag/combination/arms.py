@@ -43,8 +43,8 @@ ARMS = (
 COLOURS = ("#9e9e9e", "#e69f00", "#56b4e9", "#009e73", "#0072b2")
 
 # What bounds the arms: the right passage is always among those given, or it is never.
-DIAGNOSTICS = (
-    Arm("RAG, right passage given", "base", "golden"),
-    Arm("RAFT, right passage given", "raft", "golden"),
-    Arm("RAFT, random passages", "raft", "random"),
-)
+BASE_RIGHT = Arm("RAG, right passage given", "base", "golden")
+RAFT_RIGHT = Arm("RAFT, right passage given", "raft", "golden")
+RAFT_RANDOM = Arm("RAFT, random passages", "raft", "random")
+RAFT_NOTHING = Arm("RAFT, no passages", "raft", "none")
+DIAGNOSTICS = (BASE_RIGHT, RAFT_RIGHT, RAFT_RANDOM, RAFT_NOTHING)

@@ -25,7 +25,7 @@ class RaftMix:
     """What RAFT exercises are made of."""
 
     passages: tuple[float, ...] = (0.2, 0.2, 0.3, 0.3)  # weights of 1, 2, 3, ... passages
-    questions: tuple[int, int] = (6, 10)  # how many questions follow: answers are what teaches
+    questions: tuple[int, int] = (8, 14)  # how many questions follow: answers are what teaches
     unanswerable: float = 0.2  # share of questions without their golden passage
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity

@@ -7,20 +7,9 @@ right passage to what was found is what retrieval loses; from there to 1, what r
 
 from __future__ import annotations
 
-import dataclasses
-
-from minirag.combination.arms import ARMS, DIAGNOSTICS, Arm
+from minirag.combination.arms import RAFT_NOTHING, RAFT_RANDOM, RAFT_RIGHT
 from minirag.combination.claims import answers
-from minirag.combination.claims.answers import DOMAIN, Ahead, Answering
-
-NOTHING = Arm("RAFT, no passages", "raft", "none")
-_RIGHT, _RANDOM = (arm for arm in DIAGNOSTICS if arm.reader == "raft")
-_RAG, _RAFT = ARMS[2], ARMS[4]
-SETTINGS = Answering(
-    study=dataclasses.replace(
-        Answering().study, arms=(NOTHING, _RANDOM, _RAG, _RAFT, _RIGHT), slices=DOMAIN
-    )
-)
+from minirag.combination.claims.answers import DOMAIN, Ahead
 
 CLAIM = answers.claim(
     id="R1",
@@ -32,13 +21,12 @@ CLAIM = answers.claim(
     "ahead of the base with the same passages. It holds if all three are so; only when, for those "
     "that are.",
     parts=(
-        Ahead("found passages against none", _RAFT.name, NOTHING.name, DOMAIN),
-        Ahead("found passages against random ones", _RAFT.name, _RANDOM.name, DOMAIN),
-        Ahead("a taught reader against the base", _RAFT.name, _RAG.name, DOMAIN),
+        Ahead("found passages against none", "RAFT + RAG", RAFT_NOTHING.name, DOMAIN),
+        Ahead("found passages against random ones", "RAFT + RAG", RAFT_RANDOM.name, DOMAIN),
+        Ahead("a taught reader against the base", "RAFT + RAG", "RAG", DOMAIN),
     ),
     kind="what is compared is",
     number="found passages against none",
-    also=(_RIGHT.name,),
-    full=SETTINGS,
-    takes=("worlds, with compare's taught readers", answers.RAFT_SECONDS + answers.ASKING_SECONDS),
+    also=(RAFT_RIGHT.name,),
+    takes=answers.MADE_FIRST,
 )

@@ -24,5 +24,4 @@ CLAIM = answers.claim(
     number="RAG on unseen documents",
     shown=("unseen", "new"),
     also=("base",),
-    takes=("worlds, as minirag compare", answers.BY_HEART_SECONDS + answers.ASKING_SECONDS),
 )

@@ -22,10 +22,7 @@ _SERVES = 0.5  # so far RAFT + RAG has to be ahead of the base without passages
 
 def plan(settings: Answering) -> list[Planned]:
     """The worlds of the second reader; those of the first are other claims'."""
-    takes = (
-        "worlds, as minirag compare --base bart-base",
-        answers.BY_HEART_SECONDS + answers.RAFT_SECONDS + answers.ASKING_SECONDS,
-    )
+    takes = ("worlds, as minirag compare --base bart-base", answers.STUDY_SECONDS)
     return [answers.planned_worlds(settings), answers.planned_worlds(settings, takes)]
 
 
