@@ -18,7 +18,7 @@ from minirag.corpus.retrieval import RetrievalMix
 from minirag.errors import DataError, TrainingError, UsageError
 from minirag.files import sha256_of
 from minirag.retrieval.bi_encoder import load_base
-from minirag.retrieval.contrast_plot import compare_runs, save_comparison
+from minirag.retrieval.contrast_plot import compare_runs, differing, save_comparison
 from minirag.retrieval.encoder import QUESTIONS, BiEncoder
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retrieval_tests import evaluate_retriever
@@ -282,6 +282,9 @@ def test_runs_are_compared_and_drawn(tmp_path: Path, base: Path) -> None:
         == ("general", "es", "en", "all", "dense")
     )  # fmt: skip
     assert found[2]["recall@3"]["es → en"] == row["recall@3"]
+    assert differing(found) == []
+    longer = [{**found[0], "steps": 7, "seed": 8}, *found[1:]]
+    assert differing(longer) == ["steps (7, 1)"]
     with pytest.raises(DataError, match="holds no finished and tested run"):
         compare_runs([tmp_path])
     with pytest.raises(UsageError, match="no runs to compare"):

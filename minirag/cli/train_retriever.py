@@ -182,10 +182,16 @@ def _command(args: argparse.Namespace, recipe: RetrieverRecipe) -> str:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from minirag.retrieval.contrast_plot import save_comparison
+    from minirag.retrieval.contrast_plot import differing, save_comparison
 
     out = args.out or Path("runs")
     runs = save_comparison(args.compare, out)
+    if others := differing(runs):
+        print(
+            f"warning: the runs differ in {', '.join(others)}, too: the picture does not show "
+            "negatives and batch size alone.",
+            file=sys.stderr,
+        )
     if args.json:
         print(json.dumps({"out": str(out), "runs": runs}, indent=2, ensure_ascii=False))
         return 0

@@ -60,6 +60,15 @@ def compare_runs(directories: Sequence[Path]) -> list[dict[str, Any]]:
     return sorted(runs, key=lambda run: (run["negatives"], run["batch"], run["seed"]))
 
 
+def differing(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """What runs differ in beside negatives, batch size and seed: what else may explain a gap."""
+    return [
+        f"{key} ({', '.join(dict.fromkeys(str(run[key]) for run in runs))})"
+        for key in ("steps", "domain", "temperature", "passages", "n")
+        if len({run[key] for run in runs}) > 1
+    ]
+
+
 def draw_comparison(runs: Sequence[dict[str, Any]], out: Path) -> None:
     """Draw recall@3 over batch size, a line for each number of hard negatives (PNG).
 
