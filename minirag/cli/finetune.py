@@ -104,9 +104,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--exercises",
         type=int,
-        default=3000,
         metavar="N",
-        help="of way raft, or summaries (default: 3000)",
+        help="of way raft (default: 5400), or summaries (3000)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
@@ -221,7 +220,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         entities=args.entities,
         changing=args.changing,
         paraphrases=args.paraphrases,
-        exercises=args.exercises,
+        exercises=LaboratoryData.exercises if args.exercises is None else args.exercises,
         questions=args.questions,
         questions_on_the_way=on_the_way,
     )

@@ -65,7 +65,7 @@ class Study:
     closed_book: FineTuneConfig = RECIPES["closed-book"]
     raft: FineTuneConfig = RECIPES["raft"]
     paraphrases: int = 8  # wordings of each closed-book question
-    exercises: int = 3000  # of reading with passages
+    exercises: int = LaboratoryData.exercises  # of reading with passages
     tests: int = 100  # questions of each test of a fine-tuning's own report
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)

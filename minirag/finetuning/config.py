@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from minirag.corpus.raft import RaftMix
 from minirag.errors import UsageError
 
 Way = Literal["closed-book", "raft", "pretraining"]
@@ -114,7 +115,7 @@ RECIPES: dict[Way, FineTuneConfig] = {
         epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
     ),
     "raft": FineTuneConfig(
-        epochs=2, rate=1e-3, optimizer="muon", rehearsal=0.2, validate_every=300
+        epochs=1, rate=1.5e-3, optimizer="muon", rehearsal=0.2, validate_every=300
     ),
     "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
 }
@@ -131,9 +132,9 @@ class LaboratoryData:
     entities: int = 280  # that are learned from and stay as they are
     changing: int = 200  # that are learned from too, as they are before a revision
     paraphrases: int = 8  # wordings of each closed-book question, of each document in pretraining
-    exercises: int = 3000  # of reading with passages
+    exercises: int = 5400  # of reading with passages
     distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
-    unanswerable: float = 0.2  # share of the reading questions without their golden passage
+    unanswerable: float = RaftMix.unanswerable  # share without their golden passage
     questions: int = 100  # of each test of the report
     questions_on_the_way: int = 30  # of each validation: other ones
 
