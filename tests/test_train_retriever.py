@@ -282,6 +282,8 @@ def test_runs_are_compared_and_drawn(tmp_path: Path, base: Path) -> None:
         == ("general", "es", "en", "all", "dense")
     )  # fmt: skip
     assert found[2]["recall@3"]["es → en"] == row["recall@3"]
+    assert [run["mined"] for run in found] == [False] * 3  # one step: none were
+    assert "1 hard negative, of the same family" in (runs[0] / "README.md").read_text("utf-8")
     assert differing(found) == []
     longer = [{**found[0], "steps": 7, "seed": 8}, *found[1:]]
     assert differing(longer) == ["steps (7, 1)"]
@@ -307,6 +309,14 @@ def test_the_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixt
         f"minirag train-retriever --base {base} --batch 4 --negatives 0 --pooling cls "
         "--symmetric --steps 2 --seed 0"
     )
+    for mine_from, mined in ((1, False), (0, True)):
+        out = tmp_path / f"mined-{mined}"
+        given = ["--families", "16", "--mine-from", str(mine_from), "--out", str(out)]
+        assert main([*what[:-8], *given, *few]) == 0
+        assert ("ended before negatives were mined" in capsys.readouterr().err) is not mined
+        training = json.loads((out / "training.json").read_text("utf-8"))
+        assert training["mined"] is mined
+        assert f"--families 16 --mine-from {mine_from}" in training["command"]
     assert main(what) == 64
     assert "--resume" in capsys.readouterr().err
     assert main([*what[:-6], "--questions", "9", "--passages", "8"]) == 64

@@ -65,6 +65,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--negatives", type=int, metavar="N", help="hard negatives for each of them, mined"
     )
+    parser.add_argument(
+        "--families",
+        type=int,
+        metavar="N",
+        help="families of two or three passages in a pool, in which negatives are mined "
+        "(default: 1024)",
+    )
+    parser.add_argument(
+        "--mine-from",
+        type=int,
+        metavar="N",
+        help="the first pool in which they are; before it they are of the same family (default: 4)",
+    )
     parser.add_argument("--temperature", type=float, metavar="T", help="of the loss")
     parser.add_argument(
         "--symmetric",
@@ -126,7 +139,10 @@ def _recipe(args: argparse.Namespace) -> RetrieverRecipe:
     from minirag.retrieval.retriever_recipe import GENERAL_RETRIEVER, domain_retriever
 
     recipe = domain_retriever(args.domain) if args.domain else GENERAL_RETRIEVER
-    names = ("base", "batch", "negatives", "temperature", "symmetric", "pooling", "towers")
+    names = (
+        "base", "batch", "negatives", "families", "mine_from", "temperature", "symmetric",
+        "pooling", "towers",
+    )  # fmt: skip
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.rate is not None:
         given["optimization"] = dataclasses.replace(recipe.optimization, rate=args.rate)
@@ -137,6 +153,7 @@ def _train(args: argparse.Namespace) -> int:
     from minirag.errors import UsageError
     from minirag.retrieval.retrieval_tests import table
     from minirag.retrieval.train_retriever import Watching, steps_in, train_retriever
+    from minirag.training.card import TRAINING
     from minirag.transformer.machine import this_machine
 
     if args.questions > args.passages:
@@ -168,14 +185,27 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     if scores:
         print(table(scores))
+    if recipe.negatives and not json.loads((out / TRAINING).read_text("utf-8"))["mined"]:
+        print(
+            "note: the run ended before negatives were mined; they were other passages of the same "
+            "family. For a short run give smaller --families, or --mine-from 1.",
+            file=sys.stderr,
+        )
     print(f"the retriever is in {out}", file=sys.stderr)
     return 0
 
 
 def _command(args: argparse.Namespace, recipe: RetrieverRecipe) -> str:
     """The command that gives the same weights again, for the card."""
-    names = ("base", "domain", "batch", "negatives", "temperature", "pooling", "towers", "rate")
-    given = [f"--{name} {getattr(args, name)}" for name in names if getattr(args, name) is not None]
+    names = (
+        "base", "domain", "batch", "negatives", "families", "mine_from", "temperature", "pooling",
+        "towers", "rate",
+    )  # fmt: skip
+    given = [
+        f"--{name.replace('_', '-')} {getattr(args, name)}"
+        for name in names
+        if getattr(args, name) is not None
+    ]
     given += ["--symmetric"] if args.symmetric else []
     length = f"--steps {recipe.steps} --seed {args.seed}"
     return " ".join(["minirag train-retriever", *given, length])
@@ -197,6 +227,9 @@ def _compare(args: argparse.Namespace) -> int:
         return 0
     for r in runs:
         recalls = "   ".join(f"{name} {value[0]:.3f}" for name, value in r["recall@3"].items())
-        print(f"{r['negatives']} negatives, batch {r['batch']:>4}, seed {r['seed']}: {recalls}")
+        kind = "mined" if r["mined"] else "related"
+        print(
+            f"{r['negatives']} {kind} negatives, batch {r['batch']:>4}, seed {r['seed']}: {recalls}"
+        )
     print(f"the picture is {out / 'comparison.png'}", file=sys.stderr)
     return 0

@@ -41,6 +41,7 @@ def compare_runs(directories: Sequence[Path]) -> list[dict[str, Any]]:
                 "run": directory.name,
                 "domain": domain,
                 **{key: recipe[key] for key in ("negatives", "batch", "temperature")},
+                "mined": training.get("mined", True),
                 "seed": training["seed"],
                 "steps": training["steps"],
                 "seconds": training["seconds"],

@@ -103,7 +103,7 @@ def retriever_card(directory: Path) -> str:
             symmetric=", both directions" if recipe["symmetric"] else "",
             batch=recipe["batch"],
             per_page=recipe["mix"]["questions"],
-            negatives=_negatives(recipe["negatives"]),
+            negatives=_negatives(recipe["negatives"], training.get("mined", True)),
             command=training["command"],
             seed=training["seed"],
             steps=f"{training['steps']:,}",
@@ -144,10 +144,12 @@ def _data(recipe: dict[str, Any]) -> str:
     )
 
 
-def _negatives(n: int) -> str:
+def _negatives(n: int, mined: bool) -> str:
     if not n:
         return "no hard negatives"
     noun = "negative" if n == 1 else "negatives"
+    if not mined:
+        return f"{n} hard {noun}, of the same family of passages,"
     return f"{n} hard {noun}, mined with the model of the moment,"
 
 

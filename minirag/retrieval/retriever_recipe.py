@@ -46,7 +46,13 @@ class RetrieverRecipe:
     decay_share: float = 0.6  # the last share of the run, in which the rate falls to zero
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 2), ("negatives", 0), ("families", 1), ("max_tokens", 8)):
+        for name, least in (
+            ("batch", 2),
+            ("negatives", 0),
+            ("families", 1),
+            ("max_tokens", 8),
+            ("mine_from", 0),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}; {least} is the least.")
         if not self.temperature > 0:

@@ -96,6 +96,11 @@ class RetrieverTraining(ResumableRun):
             position=self.progress.position,
         )
 
+    @property
+    def mined(self) -> bool:
+        """Whether the run has come so far that hard negatives are mined, not just relatives."""
+        return self.recipe.negatives > 0 and self.progress.position.pool >= self.recipe.mine_from
+
     def position_from(self, values: dict[str, Any]) -> ContrastPosition:
         """See :class:`ResumableRun`."""
         mined = values["mined"]

@@ -161,6 +161,7 @@ def _save_training(run: RetrieverTraining, base: Base, command: str) -> None:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "max_tokens": run.max_tokens,
         "steps": progress.step,
+        "mined": run.mined,
         "questions": progress.questions,
         "tokens": progress.tokens,
         "seconds": round(progress.seconds, 1),
