@@ -310,11 +310,11 @@ def test_the_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixt
         "--symmetric --steps 2 --seed 0"
     )
     for mine_from, mined in ((1, False), (0, True)):
-        out = tmp_path / f"mined-{mined}"
-        given = ["--families", "16", "--mine-from", str(mine_from), "--out", str(out)]
+        short = tmp_path / f"mined-{mined}"
+        given = ["--families", "16", "--mine-from", str(mine_from), "--out", str(short)]
         assert main([*what[:-8], *given, *few]) == 0
         assert ("ended before negatives were mined" in capsys.readouterr().err) is not mined
-        training = json.loads((out / "training.json").read_text("utf-8"))
+        training = json.loads((short / "training.json").read_text("utf-8"))
         assert training["mined"] is mined
         assert f"--families 16 --mine-from {mine_from}" in training["command"]
     assert main(what) == 64

@@ -227,9 +227,9 @@ def _compare(args: argparse.Namespace) -> int:
         return 0
     for r in runs:
         recalls = "   ".join(f"{name} {value[0]:.3f}" for name, value in r["recall@3"].items())
-        kind = "mined" if r["mined"] else "related"
+        kind = ("mined " if r["mined"] else "related ") if r["negatives"] else ""
         print(
-            f"{r['negatives']} {kind} negatives, batch {r['batch']:>4}, seed {r['seed']}: {recalls}"
+            f"{r['negatives']} {kind}negatives, batch {r['batch']:>4}, seed {r['seed']}: {recalls}"
         )
     print(f"the picture is {out / 'comparison.png'}", file=sys.stderr)
     return 0
