@@ -105,7 +105,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--exercises",
         type=int,
         metavar="N",
-        help="of way raft (default: 5400), or summaries (3000)",
+        help="of way raft (default: 6600), or summaries (3000)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(

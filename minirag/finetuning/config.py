@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from minirag.corpus.raft import RaftMix
@@ -132,8 +132,8 @@ class LaboratoryData:
     entities: int = 280  # that are learned from and stay as they are
     changing: int = 200  # that are learned from too, as they are before a revision
     paraphrases: int = 8  # wordings of each closed-book question, of each document in pretraining
-    exercises: int = 5400  # of reading with passages
-    distractors: tuple[float, ...] = field(default=(0.1, 0.3, 0.3, 0.3))  # weights of 0, 1, 2, ...
+    exercises: int = 6600  # of reading with passages
+    distractors: tuple[float, ...] = RaftMix.passages  # weights of 0, 1, 2, ...
     unanswerable: float = RaftMix.unanswerable  # share without their golden passage
     questions: int = 100  # of each test of the report
     questions_on_the_way: int = 30  # of each validation: other ones
