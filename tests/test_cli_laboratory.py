@@ -15,6 +15,7 @@ from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
 from minirag.cli.main import main
 from minirag.combination import live
+from minirag.combination.compare import PASSAGES
 from minirag.combination.tour import Asked, Begun, Cell, Changed, Noticed, Reply, Table
 from minirag.combination.tour_texts import texts_in
 from minirag.corpus.slices import SLICES
@@ -104,7 +105,7 @@ def test_the_tour_in_a_pipe_and_for_programs(call) -> None:
         assert chapter["lesson"]
         for question in chapter["questions"]:
             assert len(question["replies"]) == 5
-            assert [len(reply["given"]) for reply in question["replies"]] == [0, 0, 3, 3, 3]
+            assert [len(reply["given"]) for reply in question["replies"]] == [0, 0, *[PASSAGES] * 3]
     changed = value["chapters"][1]["changed"]
     assert changed["before"] != changed["after"]
     assert changed["training_seconds"] == 62.5
@@ -202,7 +203,7 @@ def test_ask_a_domain(call) -> None:
     assert (code, err) == (0, "")
     assert value["models"]["reader"]["name"] == "gpt-base-medicine-raft"
     assert value["models"]["encoder"]["name"] == "retriever"
-    assert len(value["retrieved"]) == 3
+    assert len(value["retrieved"]) == PASSAGES
     code, out, _ = call("ask", question, "--domain", "medicine", "--arm", "fine-tuned", "--json")
     value = json.loads(out)
     assert value["models"]["reader"]["name"] == "gpt-base-medicine-closed-book"

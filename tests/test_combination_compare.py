@@ -69,7 +69,7 @@ def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
 
 def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
     questions, retriever, texts = lab
-    results = run_arms((*ARMS, *DIAGNOSTICS), perfect, questions, retriever, texts, seed=3)
+    results = run_arms((*ARMS, *DIAGNOSTICS), perfect, questions, retriever, texts, k=3, seed=3)
     by_name = {result.arm.name: result for result in results}
     for result in results:
         assert {o.slice for o in result.outcomes} == set(SLICES)

@@ -189,7 +189,7 @@ def test_only_what_belongs_together_is_summed_up(results):
     with pytest.raises(UsageError, match="a seed comes twice"):
         compare_studies([results[0], results[0]])
     with pytest.raises(UsageError, match="differ in more than their seeds"):
-        compare_studies([results[0], study_result(Study(seed=302, k=2))])
+        compare_studies([results[0], study_result(Study(seed=302, k=5))])
 
 
 def test_one_language_has_no_sum_of_both(results):

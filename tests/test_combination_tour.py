@@ -12,6 +12,7 @@ from fake_encoder import HashEncoder
 
 from minirag.combination import compare, tour_texts
 from minirag.combination.arms import ARMS
+from minirag.combination.compare import PASSAGES
 from minirag.combination.library import library, library_documents, texts_of
 from minirag.combination.live import Training
 from minirag.combination.tour import (
@@ -198,8 +199,8 @@ def check_table(stage: Stage, table: Table, texts: dict[str, str]) -> None:
     for slice, questions in stage.questions.items():
         right = 0
         for question in questions:
-            hits = retriever.search(question.text, 6)
-            ids = list(dict.fromkeys(hit.passage.document_id for hit in hits))[:3]
+            hits = retriever.search(question.text, 2 * PASSAGES)
+            ids = list(dict.fromkeys(hit.passage.document_id for hit in hits))[:PASSAGES]
             passages = "".join(texts[id] for id in ids)
             right += stage.say(None, passages, question.text) == question.answer
         cell = by_place[rag, slice]
