@@ -66,7 +66,7 @@ class Study:
     raft: FineTuneConfig = RECIPES["raft"]
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
-    tests: int = 100  # questions of each test of a fine-tuning's own report
+    tests: int = 30  # questions of each test of a fine-tuning's own report: the arms tell more
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)
     slices: tuple[str, ...] = _ALL_SLICES
