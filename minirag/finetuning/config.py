@@ -115,7 +115,7 @@ RECIPES: dict[Way, FineTuneConfig] = {
         epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
     ),
     "raft": FineTuneConfig(
-        epochs=1, rate=1.5e-3, optimizer="muon", rehearsal=0.2, validate_every=300
+        epochs=1, rate=1e-3, optimizer="muon", rehearsal=0.2, validate_every=300
     ),
     "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
 }
