@@ -104,8 +104,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--exercises",
         type=int,
+        default=3000,
         metavar="N",
-        help="of way raft (default: 6600), or summaries (3000)",
+        help="of way raft, or summaries (default: 3000)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
@@ -220,7 +221,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         entities=args.entities,
         changing=args.changing,
         paraphrases=args.paraphrases,
-        exercises=LaboratoryData.exercises if args.exercises is None else args.exercises,
+        exercises=args.exercises,
         questions=args.questions,
         questions_on_the_way=on_the_way,
     )

@@ -115,7 +115,7 @@ RECIPES: dict[Way, FineTuneConfig] = {
         epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
     ),
     "raft": FineTuneConfig(
-        epochs=1, rate=1e-3, optimizer="muon", rehearsal=0.2, validate_every=300
+        epochs=2, rate=1e-3, optimizer="muon", rehearsal=0.2, validate_every=300
     ),
     "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
 }
@@ -132,7 +132,7 @@ class LaboratoryData:
     entities: int = 280  # that are learned from and stay as they are
     changing: int = 200  # that are learned from too, as they are before a revision
     paraphrases: int = 8  # wordings of each closed-book question, of each document in pretraining
-    exercises: int = 6600  # of reading with passages
+    exercises: int = 3000  # of reading with passages
     distractors: tuple[float, ...] = RaftMix.passages  # weights of 0, 1, 2, ...
     unanswerable: float = RaftMix.unanswerable  # share without their golden passage
     questions: int = 100  # of each test of the report
