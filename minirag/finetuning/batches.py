@@ -16,9 +16,9 @@ from minirag.finetuning.chat import form_for
 from minirag.finetuning.frozen_cache import FrozenCache
 from minirag.finetuning.objective import AnyReading, Part, share_out
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import Form, Layout, cut_into_batches, padded
+from minirag.training.batches import Form, Layout, cut_into_batches
 from minirag.training.loop import Parts
-from minirag.training.pairs import Pair, PairBatch
+from minirag.training.pairs import PairBatch
 from minirag.training.run import form_of
 from minirag.transformer.models import Decoder, EncoderDecoder
 
@@ -51,7 +51,8 @@ def encode(
             sequences += form_of("denoising", model, tokenizer).sequences(texts, dice)
     if asking:
         sequences += form.sequences(asking, dice)
-    fitting = [sequence for sequence in sequences if _fits(model, sequence)]
+    most = model.config.max_length
+    fitting = [sequence for sequence in sequences if form.longest(sequence) <= most]
     if not fitting:
         raise TrainingError(
             f"none of {len(exercises)} exercises fits into the {model.config.max_length} tokens "
@@ -68,19 +69,8 @@ def those_that_fit(
     return [
         exercise
         for exercise in exercises
-        if all(_fits(model, sequence) for sequence in form.sequences([exercise], dice))
+        if all(form.longest(s) <= model.config.max_length for s in form.sequences([exercise], dice))
     ]
-
-
-def _fits(model: Decoder | EncoderDecoder, sequence: Any) -> bool:
-    return _longest_part(sequence) <= model.config.max_length
-
-
-def _longest_part(sequence: Any) -> int:
-    """Tokens that a tower has to read at once, with the padding that a batch may add."""
-    if isinstance(sequence, Pair):  # every source apart
-        return padded(max(map(len, (*sequence.sources, sequence.target))))
-    return padded(len(sequence) - 1)
 
 
 class Epochs:

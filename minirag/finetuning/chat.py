@@ -20,7 +20,7 @@ from minirag.corpus.questions import ReadingExercise
 from minirag.errors import TrainingError
 from minirag.text.reading_format import ANSWER, reading_example
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import Batch, Form, side_by_side
+from minirag.training.batches import Batch, Form, padded, side_by_side
 from minirag.training.evaluate_reading import encoded_prompts
 from minirag.training.run import form_of
 from minirag.transformer.models import Decoder, EncoderDecoder
@@ -56,6 +56,10 @@ class ChatForm:
     def length(self, sequence: Marked) -> int:
         """All tokens but the last are read."""
         return len(sequence) - 1
+
+    def longest(self, sequence: Marked) -> int:
+        """All of them."""
+        return padded(self.length(sequence))
 
     def batch(self, sequences: Sequence[Marked]) -> Batch:
         """Conversations side by side."""

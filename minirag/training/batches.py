@@ -84,6 +84,9 @@ class Form(Layout, Protocol):
     def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Any]:
         """Exercises as sequences, with whatever is random in that drawn from ``dice``."""
 
+    def longest(self, sequence: Any) -> int:
+        """Tokens that the model meets at once, with what a batch fills up: they have to fit."""
+
 
 @dataclass(frozen=True)
 class ReadingForm:
@@ -100,6 +103,10 @@ class ReadingForm:
     def length(self, sequence: NDArray[np.int64]) -> int:
         """All tokens but the last are read."""
         return len(sequence) - 1
+
+    def longest(self, sequence: NDArray[np.int64]) -> int:
+        """All of them."""
+        return padded(self.length(sequence))
 
     def batch(self, sequences: Sequence[NDArray[np.int64]]) -> Batch:
         """See :func:`make_batch`."""
@@ -234,7 +241,7 @@ class ExerciseBatches:
         sequences = [
             sequence
             for sequence in form.sequences(exercises, dice)
-            if form.length(sequence) < self.max_length
+            if form.longest(sequence) <= self.max_length
         ]
         if not sequences:
             raise TrainingError(

@@ -82,6 +82,10 @@ class MaskingForm:
         """Tokens of the text."""
         return len(sequence.ids)
 
+    def longest(self, sequence: MaskedText) -> int:
+        """All of them."""
+        return padded(self.length(sequence))
+
     def batch(self, sequences: Sequence[MaskedText]) -> MaskedBatch:
         """Texts side by side."""
         if not sequences:

@@ -79,6 +79,10 @@ class _PairForm:
         """Tokens read and written."""
         return sum(map(len, sequence.sources)) + len(sequence.target)
 
+    def longest(self, sequence: Pair) -> int:
+        """Parts are read apart: the longest of them, or what is written."""
+        return padded(max(map(len, (*sequence.sources, sequence.target))))
+
     def batch(self, sequences: Sequence[Pair]) -> PairBatch:
         """Exercises side by side."""
         if not sequences:
