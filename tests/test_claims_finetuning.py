@@ -155,9 +155,11 @@ def test_texts_are_judged_by_how_little_they_surprise(monkeypatch: pytest.Monkey
 
 
 def test_f1_holds_where_the_interval_lies_above_0() -> None:
-    assert f1.judge([0.01, 0.1], [0.01, 0.1]) == ("holds", "")
-    assert f1.judge([0.01, 0.1], [0.1]) == ("holds only when", "there is 10% of the data")
-    assert f1.judge([0.01, 0.1], []) == ("does not hold", "")
+    assert f1.judge({"a": True, "b": True}) == ("holds", "")
+    assert f1.judge({"there is 10% of the data": True, "b": False}) == (
+        "holds only when", "there is 10% of the data"
+    )  # fmt: skip
+    assert f1.judge({"a": False, "b": False}) == ("does not hold", "")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from minirag.combination.evidence import evidence_for, found_documents
 from minirag.corpus.slices import SLICES, general_documents, slice_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import clustered_bootstrap, token_f1
+from minirag.metrics import clustered_bootstrap, token_f1, wilson_interval
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.text.documents import Document
 from minirag.text.reading_format import reading_prompt
@@ -203,8 +203,17 @@ def test_the_updated_slice_tells_the_stale_answer(lab, perfect, monkeypatch):
 def _result(name, seed, rights, slice="stable"):
     outcomes = tuple(
         Outcome(
-            slice, f"q{i}", "gold", "gold" if right else None, right, float(right), False, (), False
-        )
+            slice,
+            f"q{i}",
+            f"d{i}, dose",
+            "gold",
+            "gold" if right else None,
+            right,
+            float(right),
+            False,
+            (),
+            False,
+        )  # fmt: skip
         for i, right in enumerate(rights)
     )
     return ArmResult(Arm(name, "base", "none"), seed, outcomes, 0.1, 10.0)
@@ -233,9 +242,25 @@ def test_differences_are_paired_within_a_seed():
         _result("b", 0, [True, False, False]),
         _result("a", 1, [True, True, True]),
     ]
-    interval = compare.difference(results, "a", "b", "stable", 7)
+    interval = compare.paired_scores(results, "a", "b", "stable").interval(7)
     assert interval == clustered_bootstrap([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]], 7)
     assert interval.value == pytest.approx(0.5)
+
+
+def test_the_general_slice_is_the_same_in_every_world_and_its_interval_knows():
+    runs = [[True, True, False, True], [True, True, False, False]]
+    results = [_result("a", seed, run, "general") for seed, run in enumerate(runs)]
+    (cell,) = summarize(results, n_resamples=500)
+    floats = [list(map(float, run)) for run in runs]
+    assert cell.right == clustered_bootstrap(floats, 0, 500, same_questions=True)
+    with pytest.raises(UsageError, match="same questions"):
+        summarize([results[0], _result("a", 1, runs[1][:3], "general")], n_resamples=500)
+
+
+def test_all_wrong_is_no_certainty():
+    (cell,) = summarize([_result("a", seed, [False] * 50) for seed in range(2)])
+    assert cell.right == wilson_interval(0, 100)
+    assert cell.f1.high == 0.0  # no share: nothing is known of its spread
 
 
 def test_f1_gives_credit_for_half_an_answer(lab, perfect, monkeypatch):

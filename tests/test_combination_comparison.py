@@ -43,7 +43,16 @@ def _outcome(dice, slice, number):
     given = ("a", "b") if dice.chance(0.7) else ()
     golden = bool(given) and expected is not None and dice.chance(0.6)
     return Outcome(
-        slice, f"{slice} {number}", expected, answer, right, float(right), False, given, golden
+        slice,
+        f"{slice} {number}",
+        f"{slice} {number}",
+        expected,
+        answer,
+        right,
+        float(right),
+        False,
+        given,
+        golden,
     )
 
 
@@ -64,7 +73,7 @@ def study_result(study, n=5):
             for arm in study.arms
         )
         findings = tuple(
-            Finding(s, f"{s} {i}", dice.between(1, 9), dice.chance(0.5))
+            Finding(s, f"{s} {i}", f"{s} {i}", dice.between(1, 9), dice.chance(0.5))
             for s in slices
             if s != "unanswerable"
             for i in range(n)
@@ -121,7 +130,7 @@ def test_differences_are_paired_by_question_within_each_world(results, body):
         for r in rows
         if (r["one"], r["other"], r["slice"]) == ("RAFT + RAG", "fine-tuned", "stable")
     ]
-    runs = []
+    runs, about = [], []
     for result in results:
         pairs = []
         for asked in result.asked.values():
@@ -130,7 +139,9 @@ def test_differences_are_paired_by_question_within_each_world(results, body):
             )
             pairs += [float(a.right) - float(b.right) for a, b in zip(raft, tuned, strict=True)]
         runs.append(pairs)
-    expected = clustered_bootstrap(runs, 0, N_RESAMPLES)
+        about.append(2 * [o.about for o in raft])  # a fact's two languages are one thing
+    expected = clustered_bootstrap(runs, 0, N_RESAMPLES, about=about)
+    assert expected != clustered_bootstrap(runs, 0, N_RESAMPLES)
     assert row["right"] == pytest.approx(expected, abs=5e-5)
     assert row["by_seed"] == pytest.approx([statistics.fmean(run) for run in runs], abs=5e-5)
 

@@ -14,7 +14,7 @@ from minirag.corpus.slices import slice_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.metrics import clustered_bootstrap
 
-RIGHT = Outcome("new", "q", "40 mg", "40 mg", True, 1.0, False, ("a", "b"), True)
+RIGHT = Outcome("new", "q", "d, dose", "40 mg", "40 mg", True, 1.0, False, ("a", "b"), True)
 
 
 def _but(**changes):
@@ -83,11 +83,15 @@ def test_ranks_are_those_of_a_search_by_hand(language):
 def test_findings_are_summed_up_over_seeds():
     runs = [
         [
-            Finding("new", "a", 1, True),
-            Finding("new", "b", None, False),
-            Finding("old", "c", 3, True),
+            Finding("new", "a", "1", 1, True),
+            Finding("new", "b", "2", None, False),
+            Finding("old", "c", "3", 3, True),
         ],
-        [Finding("new", "d", 2, False), Finding("new", "e", 1, True), Finding("old", "f", 1, True)],
+        [
+            Finding("new", "d", "4", 2, False),
+            Finding("new", "e", "5", 1, True),
+            Finding("old", "f", "6", 1, True),
+        ],
     ]
     new, old = summarize_findings(runs, upto=3, bootstrap_seed=5, n_resamples=500)
     assert (new.slice, new.n, old.slice, old.n) == ("new", 2, "old", 1)

@@ -182,9 +182,9 @@ def test_a_world_too_small_is_told_before_anything_is_learned(models, made, tmp_
 
 
 def test_outcomes_survive_as_plain_values():
-    outcome = compare.Outcome("new", "q", "a", None, False, 0.0, False, ("x", "y"), True)
+    outcome = compare.Outcome("new", "q", "d, dose", "a", None, False, 0.0, False, ("x", "y"), True)
     result = ArmResult(ARMS[3], 7, (outcome,), 0.25, 11.0)
-    finding = studying.Finding("new", "q", 2, False)
+    finding = studying.Finding("new", "q", "d, dose", 2, False)
     asked = Asked((result,), (finding,), studying.LibraryCosts(3, 0.5, 0.01, 999))
     assert Asked.from_json(json.loads(json.dumps(asked.as_json()))) == asked
     two = pooled([result, dataclasses.replace(result, seconds=0.75, tokens=13.0)])

@@ -21,8 +21,8 @@ from minirag.errors import DiskError, UsageError
 
 SMALL = Sizes(stable=30, unseen=20, updated=30, new=20, unanswerable=20)
 EXPORT_SHA256 = {
-    "medicine": "d2fc28f8df2056946adeadfaa7e565e7b6eeaf81828c99372c09b16213394915",
-    "law": "a0dae44fce90684a15debe93da8fda41a66a8c4febe46f9c2707ef120f836f7e",
+    "medicine": "aeb83414c12034354b784b41b766f0b8be2b0c4758f6fa902edb9306537e801f",
+    "law": "3e3ef268d6ba9eb40aecc63700edd06d22f42bea9ecbb909e857b49c668ba9e2",
 }
 
 
@@ -252,3 +252,42 @@ def test_the_command_shows_and_exports(tmp_path, capsys):
 def test_the_command_needs_no_torch():
     code = "import sys, minirag.cli.world; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_general_slice_is_the_same_whatever_the_world(language):
+    asked = [
+        slice_questions(draw_world(domain, seed, SMALL), language, 20, slices=["general"])
+        for domain, seed in (("medicine", 1), ("medicine", 2), ("law", 3))
+    ]
+    assert asked[0] == asked[1] == asked[2]
+    other = slice_questions(draw_world("law", 3, SMALL), language, 20, slices=["general"], draw=1)
+    assert other != asked[2]
+
+
+def test_a_fact_is_the_same_in_both_languages():
+    world = draw_world("medicine", 4, SMALL)
+    about = [
+        [q.about for q in slice_questions(world, language, 20, slices=["general"])["general"]]
+        for language in ("en", "es")
+    ]
+    assert about[0] == about[1]
+    assert len(set(about[0])) == 20
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_what_is_in_no_document_has_no_document(language):
+    # in this world, a name that is drawn for something unknown is taken at first (in Spanish)
+    world = draw_world("law", 302)
+    names = {getattr(record.entity.name, language).text.lower() for record in world.records}
+    known = {record.entity.name.en.text for record in world.group("unanswerable")}
+    asked = slice_questions(world, language, 200, slices=["unanswerable"])["unanswerable"]
+    of_the_world = {
+        getattr(record.entity.name, language).text.lower() for record in world.group("unanswerable")
+    }
+    assert known
+    for question in asked:
+        named = [
+            name for name in names if re.search(rf"\b{re.escape(name)}\b", question.text.lower())
+        ]
+        assert set(named) <= of_the_world

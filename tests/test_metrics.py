@@ -198,7 +198,7 @@ def test_bootstrap_is_the_same_for_a_seed_and_exact_for_constants():
 def test_blocks_of_resamples_do_not_repeat_themselves(monkeypatch):
     monkeypatch.setattr(metrics, "_DRAWS_AT_ONCE", 100)  # 10 resamples of 10 at a time
     rng = np.random.default_rng(0)
-    means = metrics._resampled_means(rng.random(10), 200, rng)
+    means = metrics._resampled_means(rng.random(10), np.ones(10, np.int64), 200, rng)
     assert len(set(means.tolist())) > 190
 
 
@@ -297,3 +297,44 @@ def test_metrics_need_numpy_alone():
     )
     assert "numpy" in loaded.stdout.split()
     assert {"torch", "tokenizers", "scipy", "transformers"}.isdisjoint(loaded.stdout.split())
+
+
+def test_scores_about_one_thing_are_drawn_together():
+    things = [list(np.repeat(range(50), 2))] * 4
+
+    def runs(rng):  # each thing is asked about twice, both times with the same luck
+        return np.repeat(rng.normal(size=(4, 50)), 2, axis=1)
+
+    def together(rng, trial):
+        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9, about=things)
+
+    def apart(rng, trial):
+        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9)
+
+    assert coverage(together) > 0.8
+    assert coverage(apart) < coverage(together) - 0.05
+
+
+def test_what_scores_are_about_by_hand():
+    values, about = [[1.0, 0.0, 0.0]], [["a", "a", "b"]]
+    interval = metrics.clustered_bootstrap(values, 0, 4000, about=about)
+    # draws of two things: aa 1/2, ab and ba 1/3, bb 0
+    assert interval == (pytest.approx(1 / 3), 0.0, 0.5)
+    twice = metrics.clustered_bootstrap(values * 2, 0, 4000, about=about * 2, same_questions=True)
+    assert twice == interval
+    with pytest.raises(UsageError, match="every score"):
+        metrics.clustered_bootstrap(values, 0, about=[["a", "b"]])
+
+
+def test_a_share_that_is_all_or_nothing_has_wilson_s_interval():
+    none = metrics.clustered_share([[0.0] * 20, [0.0] * 30], 0)
+    assert none == metrics.wilson_interval(0, 50)
+    about = [[i // 2 for i in range(20)]] * 2
+    assert metrics.clustered_share([[1.0] * 20] * 2, 0, about=about) == (
+        metrics.wilson_interval(20, 20)
+    )
+    assert metrics.clustered_share([[1.0] * 20] * 2, 0, about=about, same_questions=True) == (
+        metrics.wilson_interval(10, 10)
+    )
+    some = [[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
+    assert metrics.clustered_share(some, 3) == metrics.clustered_bootstrap(some, 3)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import minirag
 from minirag.combination.arms import ARMS
+from minirag.combination.ledger import results_root
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.metrics import Interval
@@ -192,11 +192,8 @@ class MeasuredMap:
 
 
 def shipped_map() -> Path:
-    """Where the map that comes with minirag is: in the checkout, else in the wheel."""
-    package = Path(minirag.__file__).parent
-    checkout = package.parent / "lessons"
-    lessons = checkout if checkout.is_dir() else package / "_data" / "lessons"
-    return lessons / "results" / MAP
+    """Where the map that comes with minirag is."""
+    return results_root() / MAP
 
 
 def _rounded(value: Any) -> Any:

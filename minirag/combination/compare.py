@@ -17,8 +17,15 @@ from tqdm import tqdm
 from minirag.combination.arms import Arm, ReaderName
 from minirag.combination.evidence import evidence_for, found_documents
 from minirag.corpus.questions import Question, ReadingExercise
-from minirag.corpus.slices import SLICES, SliceQuestion
-from minirag.metrics import Interval, Language, clustered_bootstrap, token_f1
+from minirag.corpus.slices import SAME_IN_ALL_WORLDS, SLICES, SliceQuestion
+from minirag.metrics import (
+    Interval,
+    Language,
+    clustered_bootstrap,
+    clustered_share,
+    exact_match,
+    token_f1,
+)
 from minirag.retrieval.retriever import BatchRetriever
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import (
@@ -43,6 +50,7 @@ class Outcome:
 
     slice: str
     question: str
+    about: str  # the fact that is asked for, whatever the language
     expected: str | None
     answer: str | None  # None: refused
     right: bool  # exact match, or a refusal where there is nothing to find
@@ -210,11 +218,14 @@ def _outcome(question: SliceQuestion, given: tuple[str, ...], reply: Answered) -
     return Outcome(
         question.slice,
         question.text,
+        question.about,
         question.answer,
         reply.answer,
         reply.right,
         f1,
-        question.stale is not None and reply.answer == question.stale,
+        question.stale is not None
+        and reply.answer is not None
+        and exact_match(reply.answer, [question.stale], language) == 1,
         given,
         question.document in given,
     )
@@ -239,6 +250,58 @@ def _seconds_per_answer(
 
 
 # ---------------------------------------------------------------------------------------- summaries
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score for each question of each seed, and what the question is about."""
+
+    runs: tuple[tuple[float, ...], ...]
+    about: tuple[tuple[str, ...], ...]
+    same_questions: bool  # in every seed
+
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        """The mean of each seed."""
+        return tuple(map(statistics.fmean, self.runs))
+
+    def interval(self, seed: int = 0, n_resamples: int = 10_000) -> Interval:
+        """The mean, with its 95 % interval."""
+        return clustered_bootstrap(
+            self.runs, seed, n_resamples, about=self.about, same_questions=self.same_questions
+        )
+
+    def share(self, seed: int = 0, n_resamples: int = 10_000) -> Interval:
+        """The same for scores that are 0 or 1."""
+        return clustered_share(
+            self.runs, seed, n_resamples, about=self.about, same_questions=self.same_questions
+        )
+
+    def __add__(self, other: Scores) -> Scores:
+        """The questions of both, seed by seed."""
+        return Scores(
+            tuple(one + two for one, two in zip(self.runs, other.runs, strict=True)),
+            tuple(one + two for one, two in zip(self.about, other.about, strict=True)),
+            self.same_questions and other.same_questions,
+        )
+
+    def __sub__(self, other: Scores) -> Scores:
+        """Paired differences of two systems on the same questions."""
+        runs = tuple(
+            tuple(a - b for a, b in zip(one, two, strict=True))
+            for one, two in zip(self.runs, other.runs, strict=True)
+        )
+        return replace(self, runs=runs)
+
+
+def scores(results: Iterable[ArmResult], slice: str, measure: Measure = "right") -> Scores:
+    """How one arm did on a slice, seed by seed."""
+    runs = [result.of(slice) for result in results]
+    return Scores(
+        tuple(tuple(float(getattr(o, measure)) for o in run) for run in runs),
+        tuple(tuple(o.about for o in run) for run in runs),
+        slice in SAME_IN_ALL_WORLDS,
+    )
 
 
 @dataclass(frozen=True)
@@ -276,20 +339,19 @@ def summarize(
             runs = [result.of(slice) for result in own]
             if not all(runs):
                 continue
-            right = [[float(o.right) for o in run] for run in runs]
-            f1 = [[o.f1 for o in run] for run in runs]
+            right, f1 = scores(own, slice, "right"), scores(own, slice, "f1")
             everything = [o for run in runs for o in run]
             cells.append(
                 Cell(
                     name,
                     slice,
                     min(map(len, runs)),
-                    clustered_bootstrap(right, bootstrap_seed, n_resamples),
-                    clustered_bootstrap(f1, bootstrap_seed, n_resamples),
+                    right.share(bootstrap_seed, n_resamples),
+                    f1.interval(bootstrap_seed, n_resamples),
                     statistics.fmean(o.answer is None for o in everything),
                     statistics.fmean(o.stale for o in everything),
-                    tuple(statistics.fmean(run) for run in right),
-                    tuple(statistics.fmean(run) for run in f1),
+                    right.by_seed,
+                    f1.by_seed,
                 )
             )
     return cells
@@ -303,31 +365,13 @@ def slices_of(results: Iterable[ArmResult]) -> list[str]:
 
 def paired_scores(
     results: Sequence[ArmResult], one: str, other: str, slice: str, measure: Measure = "right"
-) -> list[list[float]]:
-    """For each seed, one arm's score minus another's on each question of a slice."""
-    pairs = []
-    for first in (r for r in results if r.arm.name == one):
-        (second,) = (r for r in results if r.arm.name == other and r.seed == first.seed)
-        pairs.append(
-            [
-                float(getattr(a, measure)) - float(getattr(b, measure))
-                for a, b in zip(first.of(slice), second.of(slice), strict=True)
-            ]
-        )
-    return pairs
-
-
-def difference(
-    results: Sequence[ArmResult],
-    one: str,
-    other: str,
-    slice: str,
-    bootstrap_seed: int = 0,
-    n_resamples: int = 10_000,
-) -> Interval:
-    """Exact match of one arm minus that of another on a slice: paired by question, within seeds."""
-    pairs = paired_scores(results, one, other, slice)
-    return clustered_bootstrap(pairs, bootstrap_seed, n_resamples)
+) -> Scores:
+    """One arm's score minus another's on each question of a slice, seed by seed."""
+    first = [result for result in results if result.arm.name == one]
+    second = [
+        next(r for r in results if r.arm.name == other and r.seed == own.seed) for own in first
+    ]
+    return scores(first, slice, measure) - scores(second, slice, measure)
 
 
 def as_table(cells: Sequence[Cell], measure: Measure = "right") -> str:

@@ -28,7 +28,7 @@ from minirag.combination.lost import Losses, losses, losses_table
 from minirag.combination.study import StudyResult
 from minirag.combination.workbench import sum_of
 from minirag.errors import UsageError
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.metrics import Interval
 
 N_RESAMPLES = 2000  # of every interval here: there are hundreds of them
 BOTH = "both"  # languages: the questions of one world together
@@ -139,16 +139,16 @@ def _differences(results: Sequence[ArmResult]) -> list[dict[str, Any]]:
     for (other, one), slice in itertools.product(
         itertools.combinations(names, 2), slices_of(results)
     ):
-        runs = paired_scores(results, one, other, slice)
+        right = paired_scores(results, one, other, slice)
         f1 = paired_scores(results, one, other, slice, "f1")
         rows.append(
             {
                 "one": one,
                 "other": other,
                 "slice": slice,
-                "right": _rounded(clustered_bootstrap(runs, 0, N_RESAMPLES)),
-                "by_seed": _rounded(map(statistics.fmean, runs)),
-                "f1": _rounded(clustered_bootstrap(f1, 0, N_RESAMPLES)),
+                "right": _rounded(right.interval(0, N_RESAMPLES)),
+                "by_seed": _rounded(right.by_seed),
+                "f1": _rounded(f1.interval(0, N_RESAMPLES)),
             }
         )
     return rows

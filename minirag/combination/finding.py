@@ -6,13 +6,15 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from minirag.combination.evidence import found_documents
-from minirag.corpus.slices import SliceQuestion
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.corpus.slices import SAME_IN_ALL_WORLDS, SliceQuestion
+from minirag.metrics import Interval, clustered_share
 from minirag.retrieval.retriever import BatchRetriever
 
 DEPTH = 10  # documents that are looked at
@@ -24,6 +26,7 @@ class Finding:
 
     slice: str
     question: str
+    about: str  # the fact that is asked for, whatever the language
     rank: int | None  # of that document, from 1; None: not among the first DEPTH
     in_first: bool  # the answer stands, word for word, in the first document found
 
@@ -43,7 +46,7 @@ def find(
     ):
         rank = ids.index(question.document) + 1 if question.document in ids else None
         in_first = bool(ids) and question.answer is not None and question.answer in texts[ids[0]]
-        findings.append(Finding(question.slice, question.text, rank, in_first))
+        findings.append(Finding(question.slice, question.text, question.about, rank, in_first))
     return findings
 
 
@@ -75,16 +78,31 @@ def summarize_findings(
     cells = []
     for slice in dict.fromkeys(finding.slice for run in runs for finding in run):
         own = [[finding for finding in run if finding.slice == slice] for run in runs]
-        recall = tuple(
-            clustered_bootstrap(
-                [[float(f.rank is not None and f.rank <= k) for f in run] for run in own],
-                bootstrap_seed,
-                n_resamples,
-            )
-            for k in range(1, upto + 1)
-        )
-        in_first = clustered_bootstrap(
-            [[float(f.in_first) for f in run] for run in own], bootstrap_seed, n_resamples
-        )
+
+        def share(found: Callable[[Finding], bool], own: list[list[Finding]] = own) -> Interval:
+            return _share(own, found, bootstrap_seed, n_resamples)
+
+        recall = tuple(share(partial(_among, k=k)) for k in range(1, upto + 1))
+        in_first = share(attrgetter("in_first"))
         cells.append(FindingCell(slice, min(map(len, own)), recall, in_first))
     return cells
+
+
+def _among(finding: Finding, k: int) -> bool:
+    return finding.rank is not None and finding.rank <= k
+
+
+def _share(
+    runs: Sequence[Sequence[Finding]],
+    found: Callable[[Finding], bool],
+    seed: int,
+    n_resamples: int,
+) -> Interval:
+    """Of one slice, how many are found."""
+    return clustered_share(
+        [[float(found(finding)) for finding in run] for run in runs],
+        seed,
+        n_resamples,
+        about=[[finding.about for finding in run] for run in runs],
+        same_questions=runs[0][0].slice in SAME_IN_ALL_WORLDS,
+    )

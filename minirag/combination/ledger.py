@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from minirag.combination.workbench import Workbench, sum_of
+from minirag.corpus.phrasings import DIRECTORY as PHRASINGS
 from minirag.errors import DataError
 from minirag.files import sha256_of, shipped_directory, write_text_atomically
 from minirag.metrics import Interval
@@ -103,6 +104,7 @@ def dependencies(claim: Claim[Any], settings: Settings) -> dict[str, Any]:
         "seeds": configuration.pop("seeds"),
         "development seeds": configuration.pop("development"),
         "weights": {name: checksum(name) for name in configuration.pop("models")},
+        "wordings": wordings(),
         "configuration": configuration,
     }
 
@@ -111,6 +113,12 @@ def checksum(model: str) -> str:
     """SHA-256 of the weights of a shipped model, or of one in a directory."""
     weights = Path(shipped_or_other(model)) / WEIGHTS
     return sha256_of(weights) if weights.is_file() else MISSING
+
+
+def wordings() -> str:
+    """SHA-256 of all that puts the laboratory's worlds into words."""
+    files = sorted(PHRASINGS.glob("*.json"))
+    return sum_of({path.name: json.loads(path.read_text("utf-8")) for path in files})
 
 
 def changed(claim: Claim[Any], result: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ seeds                 used by
 10,000 + seed         the questions that are asked of what was trained with a seed
 ====================  ================================================================
 
-A world of one seed shares no entity with that of another.
+Worlds of different seeds share no entity; a name occurs in two of them now and then.
 """
 
 from __future__ import annotations

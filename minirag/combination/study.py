@@ -8,6 +8,7 @@ asking for a study again reads what is there, and a study that was killed goes o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import statistics
@@ -270,6 +271,13 @@ def run_study(
     )
 
 
+@functools.lru_cache(maxsize=16)
+def content_of(study: Study) -> str:
+    """A name for all that a study asks, and of what: another corpus, another name."""
+    world = study.world()
+    return sum_of([_Asking(study, world, language).content() for language in study.languages])
+
+
 def _filed(place: Path) -> Asked | None:
     """The answers that were kept; None if there are none, or none that are whole."""
     try:
@@ -310,18 +318,21 @@ class _Asking:
         study = self.study
         return sum_of(
             {
-                "version": _VERSION,
                 "weights": dict(fingerprints),
                 "arms": [dataclasses.asdict(arm) for arm in study.arms],
                 "seed": study.seed,
                 "k": study.k,
                 "retriever": study.retriever,
-                "questions": repr([self.questions, self.both, self.mixed]),
-                "documents": repr(
-                    [self.documents, self.superseded, self.of_the_world, self.linking]
-                ),
+                "timed": study.timed,
+                "asked": self.content(),
             }
         )
+
+    def content(self) -> str:
+        """A name for the questions and the documents, and for the way they are asked."""
+        questions = [self.questions, self.both, self.mixed]
+        documents = [self.documents, self.superseded, self.of_the_world, self.linking]
+        return sum_of([_VERSION, repr(questions), repr(documents)])
 
     def ask(self, readers: Readers, encoder: BiEncoder, bar: bool) -> Asked:
         """Put every question to every arm.

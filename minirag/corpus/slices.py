@@ -20,6 +20,7 @@ from minirag.corpus.world import CUTOFF, World, WorldDocument
 from minirag.errors import UsageError
 
 SLICES = ("stable", "unseen", "updated", "new", "general", "unanswerable")
+SAME_IN_ALL_WORLDS = ("general",)  # slices that ask the same in every world of every domain
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class SliceQuestion:
     attribute: str
     document: str | None  # id of the document that answers; None without one
     stale: str | None = None  # updated slice: the answer as it was before the revision
+
+    @property
+    def about(self) -> str:
+        """The fact that is asked for, whatever the language; without one, the question."""
+        return self.text if self.document is None else f"{self.document}, {self.attribute}"
 
 
 def _ask(phrasings: Phrasings, entity: Entity, key: str, dice: Dice, held_out: bool) -> str:
@@ -73,7 +79,7 @@ def slice_questions(
         other = (draw,) if draw else ()
         dice = Dice(world.seed, "slice", name, world.domain.name, language, *other)
         if name == "general":
-            questions[name] = _general(dice, language, n, held_out)
+            questions[name] = _general(language, n, held_out, other)
         elif name == "unanswerable":
             questions[name] = _unanswerable(dice, world, phrasings, n, held_out)
         else:
@@ -125,7 +131,7 @@ def _unanswerable(
     asked = dice.sample(unsaid, n // 2)
     for _ in range(n - n // 2):
         like = dice.pick(records).entity
-        name = world.domain.new_name(dice, like.kind)
+        name = world.new_name(dice, like.kind)
         asked.append((like._replace(name=name), dice.pick(tuple(like.facts))))
     return [
         SliceQuestion(
@@ -140,8 +146,9 @@ def _unanswerable(
     ]
 
 
-def _general(dice: Dice, language: str, n: int, held_out: bool) -> list[SliceQuestion]:
-    phrasings = load("general", language)
+def _general(language: str, n: int, held_out: bool, draw: tuple[int, ...]) -> list[SliceQuestion]:
+    """The same facts in the same wordings, whichever world is asked about: they are of none."""
+    phrasings, dice = load("general", language), Dice("slice", "general", language, *draw)
     facts = [
         (index, entity, key)
         for index, entity in enumerate(well_known(), start=1)
@@ -156,7 +163,7 @@ def _general(dice: Dice, language: str, n: int, held_out: bool) -> list[SliceQue
             key,
             f"known-{index}",
         )
-        for index, entity, key in dice.sample(facts, n)
+        for index, entity, key in Dice("slice", "general facts", *draw).sample(facts, n)
     ]
 
 

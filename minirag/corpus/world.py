@@ -107,6 +107,14 @@ class World:
         """Return the records of one or more groups."""
         return tuple(record for record in self.records if record.group in names)
 
+    def new_name(self, dice: Dice, kind: str) -> Bilingual:
+        """Draw a name that nothing in this world has, in either language."""
+        taken = {text for record in self.records for text in _texts(record.entity.name)}
+        while True:
+            name = self.domain.new_name(dice, kind)
+            if taken.isdisjoint(_texts(name)):
+                return name
+
     def phrasings(self, language: str) -> Phrasings:
         """Return how this world is put into words."""
         return phrasings_of(self.domain.name, language, self.wording)
@@ -215,7 +223,7 @@ def draw_world(
     ----------
     domain : {"general", "medicine", "law"}
     seed : int
-        Different seeds share no entity.
+        Different seeds share hardly a name, and no entity.
     sizes : Sizes
         The number of entities of each group; the share of ``updated`` is the world's volatility.
     wording : {"domain", "half", "plain"}
@@ -242,6 +250,10 @@ def draw_world(
             record_id = f"{domain}-{kind}-{len(records) + 1}"
             records.append(Record(record_id, group, entity, published, revision, revised))
     return World(field, seed, wording, tuple(records))
+
+
+def _texts(name: Bilingual) -> tuple[str, str]:
+    return name.en.text, name.es.text
 
 
 def _before(day: datetime.date, days: int) -> datetime.date:

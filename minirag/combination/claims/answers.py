@@ -9,7 +9,9 @@ development seeds (see :mod:`minirag.combination.operating_points`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from minirag.combination.arms import ARMS, COLOURS
-from minirag.combination.compare import ArmResult, Outcome, paired_scores, pooled, summarize
+from minirag.combination.compare import (
+    ArmResult,
+    Outcome,
+    paired_scores,
+    pooled,
+    scores,
+    summarize,
+)
 from minirag.combination.comparison import N_RESAMPLES
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
 from minirag.combination.ledger import Claim, Planned, Says, Settings, Verdict, checksum
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS
-from minirag.combination.study import Study, reduced, run_study
+from minirag.combination.study import Study, content_of, reduced, run_study
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.base import Base
 from minirag.finetuning.config import Way
@@ -92,7 +101,8 @@ def _world(bench: Workbench, study: Study) -> dict[str, Any]:
 
     models = {"base": checksum(study.base), "encoder": checksum(study.encoder)}
     name = f"answers-{Path(study.base).name}-{study.seed}"
-    return bench.piece(name, {"study": {**study.as_json(), **models}}, work)
+    decides = {"study": {**study.as_json(), **models}, "asked": content_of(study)}
+    return bench.piece(name, decides, work)
 
 
 def _short(outcome: Outcome) -> Outcome:
@@ -125,26 +135,54 @@ class Ahead:
 
 def weighed(results: Sequence[ArmResult], part: Ahead) -> dict[str, Any]:
     """Whether it is so; plain values."""
-    by_slice = [paired_scores(results, part.one, part.other, slice) for slice in part.slices]
-    runs = [[x for some in seed for x in some] for seed in zip(*by_slice, strict=True)]
-    said = {"one": part.one, "other": part.other, "slices": list(part.slices)}
-    return {**row(part.what, runs, part.above), **said}
+    own = [r for r in results if r.arm.name == part.one]
+    others = [r for r in results if r.arm.name == part.other]
+    one, other, difference = (
+        functools.reduce(operator.add, some)
+        for some in (
+            [scores(own, slice) for slice in part.slices],
+            [scores(others, slice) for slice in part.slices],
+            [paired_scores(results, part.one, part.other, slice) for slice in part.slices],
+        )
+    )
+    return {
+        **_row(part.what, difference.interval(), difference.runs, part.above),
+        "one": part.one,
+        "one scores": round(statistics.fmean(one.by_seed), 4),
+        "other": part.other,
+        "other scores": round(statistics.fmean(other.by_seed), 4),
+        "slices": list(part.slices),
+    }
 
 
 def row(what: str, runs: Sequence[Sequence[float]], above: float) -> dict[str, Any]:
     """Whether the mean of values, some from each seed, is surely above a bound; plain values."""
-    interval = clustered_bootstrap(runs, 0)
+    return _row(what, clustered_bootstrap(runs, 0), runs, above)
+
+
+def _row(
+    what: str, interval: Interval, runs: Sequence[Sequence[float]], above: float
+) -> dict[str, Any]:
     return {
         "what": what,
         "value": [round(x, 4) for x in interval],
         "by seed": [round(statistics.fmean(run), 4) for run in runs],
+        "n": min(map(len, runs)),
         "above": above,
         "so": bool(interval.low > above),
     }
 
 
 def judge(rows: Sequence[dict[str, Any]], kind: str) -> tuple[Says, str]:
-    """All are so: it holds; none: it does not; else it holds only when it is one of those."""
+    """All are so: it holds; none: it does not; else it holds only when it is one of those.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing that has to be so: everything would hold.
+    """
+    if not rows:
+        raise ValueError("a claim without parts holds whatever is measured: name some.")
     so = [row["what"] for row in rows if row["so"]]
     if len(so) == len(rows):
         return "holds", ""
@@ -152,8 +190,15 @@ def judge(rows: Sequence[dict[str, Any]], kind: str) -> tuple[Says, str]:
 
 
 def told(rows: Sequence[dict[str, Any]]) -> str:
-    """Differences of shares, as the end of a sentence."""
-    return "; ".join(f"{row['what']} {in_points(row)}" for row in rows)
+    """Differences of shares, as the end of a sentence; and what the two sides score."""
+    return "; ".join(f"{row['what']} {in_points(row)}{_sides(row)}" for row in rows)
+
+
+def _sides(row: dict[str, Any]) -> str:
+    """``(.82 against .17)``: an arm can be far ahead of another and be mostly wrong."""
+    if "one scores" not in row:
+        return ""
+    return f" ({row['one scores']:.2f} against {row['other scores']:.2f})"
 
 
 def in_points(row: dict[str, Any]) -> str:

@@ -150,6 +150,7 @@ def ask(
         }
 
     decides = {
+        "version": settings.trainings,
         "models": [checksum(base_name), checksum(encoder_name)],
         "training": {**dataclasses.asdict(what), "base": ""},
         "asked": {kind: [q.text for q in some] for kind, some in asked.items()},

@@ -10,6 +10,7 @@ as retrieval; if none does, the longest stands for the least that it would take.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,13 +36,15 @@ from minirag.transformer.models import Decoder, EncoderDecoder
 
 _TOLD = ("stable", "updated")  # slices
 _TOKENS_A_SECOND = 10_000  # on two cores; for the plan alone
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Settings(Answering):
     """R3's."""
 
-    lengths: tuple[int, ...] = (75_000, 150_000, 300_000, 600_000)  # tokens of a training
+    # tokens of a training; the first are meant to be too few, so that the least is found
+    lengths: tuple[int, ...] = (9_000, 18_000, 37_500, 75_000, 150_000, 300_000, 600_000)
 
 
 def plan(settings: Settings) -> list[Planned]:
@@ -63,15 +66,15 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     ]
     quotient = answers.row(
         "seconds of training again over seconds of updating",
-        [[seed["training again"] / seed["updating all"]] for seed in seeds],
+        [[seed["last training tried"] / seed["updating all"]] for seed in seeds],
         1.0,
     )
-    least = round(min(seed["training again"] / seed["updating one"] for seed in seeds))
+    least = math.floor(min(seed["last training tried"] / seed["updating one"] for seed in seeds))
     times = Interval(*quotient["value"])
     reached = sum(seed["reached"] for seed in seeds)
     one, every, again = (
         statistics.fmean(seed[key] for seed in seeds)
-        for key in ("updating one", "updating all", "training again")
+        for key in ("updating one", "updating all", "last training tried")
     )
     return Verdict(
         *judge(current["so"], quotient["so"], least),
@@ -91,6 +94,8 @@ def judge(current: bool, cheaper: bool, documents: int) -> tuple[Says, str]:
         return "does not hold", ""
     if cheaper:
         return "holds", ""
+    if documents < 1:
+        return "does not hold", ""
     return "holds only when", f"at most {documents} documents have changed"
 
 
@@ -125,7 +130,7 @@ def _seed(
         "updating one": update,
         "updating all": documents * update,
         "learning everything at first": costs["fine-tuning"]["closed-book"],
-        "training again": tried[-1]["seconds"],
+        "last training tried": tried[-1]["seconds"],
         "reached": tried[-1]["updated"] >= score["RAFT + RAG"] + AS_WELL,
         "score": score,
         "tried": tried,
@@ -150,6 +155,7 @@ def _again(bench: Workbench, study: Study, tokens: int) -> dict[str, Any]:
         return {"seconds": report.seconds, **_scores(study, report.model, base.tokenizer)}
 
     decides = {
+        "version": _VERSION,
         "study": {**study.as_json(), "base": checksum(study.base), "encoder": ""},
         "config": config.as_json(),
     }
@@ -227,8 +233,9 @@ CLAIM = Claim(
     "as it was (95 % interval of the paired difference above 0), else it does not hold. It holds "
     "if training again, until that reader is at most 3 points behind RAFT + RAG, takes more "
     "seconds than updating all documents that have changed (interval over seeds of the quotient "
-    "above 1); only when, for so few changed documents that updating takes less in every world.",
-    version=1,
+    "above 1); only when, for so few changed documents (one at least) that updating takes less in "
+    "every world. Where no training that is tried comes that near, the longest counts.",
+    version=_VERSION,
     full=Settings(),
     reduced=Settings(answers.REDUCED.seeds, study=answers.REDUCED.study, lengths=(4096, 8192)),
     plan=plan,

@@ -7,12 +7,12 @@ is the base as it is, with passages from a library that grows alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minirag.combination.arms import ARMS
 from minirag.combination.claims import adapting, answers, by_heart
+from minirag.combination.claims.answers import AS_WELL
 from minirag.combination.claims.by_heart import TINY_BY_HEART, ByHeart, Right, paired
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -27,7 +27,8 @@ _ASKED = "facts"
 class Settings(ByHeart):
     """X2's."""
 
-    sizes: tuple[int, ...] = (16, 48, 144)  # entities; those of the smallest are asked about
+    passes: int = 8
+    sizes: tuple[int, ...] = (48, 96, 192)  # entities; those of the smallest are asked about
 
 
 def _middle(settings: Settings) -> int:
@@ -59,13 +60,13 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
             facts[size] = len(training_questions(by_heart.learned_world(what), "en", 1))
             runs[size].append(by_heart.ask(bench, settings, what, asked, _ARMS))
     rows = weigh(runs)
-    falls, further = rows
+    falls, further, keeps = rows
     return Verdict(
-        judge(rows),
-        "",
+        *judge(falls["so"] and further["so"], keeps["so"]),
         f"From {min(facts.values())} facts to {max(facts.values())}, each met "
         f"{by_heart.exposures(settings)} times, the fine-tuned reader loses "
-        f"{answers.in_points(falls)}, which is {answers.in_points(further)} more than RAG loses.",
+        f"{answers.in_points(falls)}, which is {answers.in_points(further)} more than RAG loses "
+        f"(RAG changes by {answers.in_points(keeps)}).",
         Interval(*further["value"]),
         "exact match lost with the most facts, fine-tuned minus RAG",
         {
@@ -90,18 +91,25 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
 def weigh(runs: dict[int, list[Right]]) -> list[dict[str, Any]]:
     """How far the fine-tuned reader falls from the smallest size to the largest, and beside RAG."""
     ends = list(zip(runs[min(runs)], runs[max(runs)], strict=True))
-    own, beside = [], []
+    own, beside, rags = [], [], []
     for few, many in ends:
         tuned = [(1.0, few["fine-tuned"][_ASKED]), (-1.0, many["fine-tuned"][_ASKED])]
         own.append(paired(tuned))
         rag = [(-1.0, few["RAG"][_ASKED]), (1.0, many["RAG"][_ASKED])]
         beside.append(paired([*tuned, *rag]))
-    return [answers.row("it falls", own, 0.0), answers.row("further than RAG", beside, 0.0)]
+        rags.append(paired(rag))
+    return [
+        answers.row("it falls", own, 0.0),
+        answers.row("further than RAG", beside, 0.0),
+        answers.row("RAG does not", rags, AS_WELL),
+    ]
 
 
-def judge(rows: Sequence[dict[str, Any]]) -> Says:
-    """The rule: both, or it does not hold."""
-    return "holds" if all(row["so"] for row in rows) else "does not hold"
+def judge(outgrown: bool, keeps: bool) -> tuple[Says, str]:
+    """The rule: the weights lose more than retrieval does; and does retrieval lose at all?"""
+    if not outgrown:
+        return "does not hold", ""
+    return ("holds", "") if keeps else ("holds only when", "retrieval may lose, too, but less")
 
 
 def draw(figure: Any, results: dict[str, Any]) -> None:
@@ -124,8 +132,9 @@ CLAIM = Claim(
     rule="Every fact is met equally often at every size, and the same facts are asked for, in "
     "wordings that were not learned. It holds if, from the fewest facts to the most, the "
     "fine-tuned reader's exact match falls (95 % interval of the paired difference above 0) and "
-    "falls further than RAG's (interval above 0).",
-    version=1,
+    "falls further than RAG's (interval above 0), while RAG's falls by 3 points at most (interval "
+    "of its change above -0.03); only when retrieval may lose, too, if that alone is not so.",
+    version=2,
     full=Settings(),
     reduced=Settings(**TINY_BY_HEART, sizes=(6, 12)),
     plan=plan,
