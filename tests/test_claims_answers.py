@@ -103,7 +103,7 @@ def _worlds(
                     False,
                     (),
                     False,
-                )  # fmt: skip
+                )
                 for slice, share in zip(SLICES, by_slice, strict=True)
                 for number in range(N)
             )

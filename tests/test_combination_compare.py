@@ -213,7 +213,7 @@ def _result(name, seed, rights, slice="stable"):
             False,
             (),
             False,
-        )  # fmt: skip
+        )
         for i, right in enumerate(rights)
     )
     return ArmResult(Arm(name, "base", "none"), seed, outcomes, 0.1, 10.0)
