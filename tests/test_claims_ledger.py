@@ -197,6 +197,21 @@ def test_what_has_changed_is_named(
     assert line.endswith("then, missing now)")
 
 
+def test_other_wordings_of_the_worlds_make_results_old(
+    tmp_path: Path, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_claim(CLAIM, bench, tmp_path)
+    words = tmp_path / "phrasings"
+    words.mkdir()
+    for path in ledger.PHRASINGS.glob("*.json"):
+        (words / path.name).write_text(json.dumps(json.loads(path.read_text("utf-8"))), "utf-8")
+    monkeypatch.setattr(ledger, "PHRASINGS", words)
+    assert changed(CLAIM, result) == []  # laid out otherwise, the same words
+    (words / "law.en.json").write_text("{}", "utf-8")
+    (line,) = changed(CLAIM, result)
+    assert line.startswith("wordings (")
+
+
 def test_a_kill_loses_the_piece_in_work(tmp_path: Path, bench: Workbench) -> None:
     class Killed(Exception):
         pass

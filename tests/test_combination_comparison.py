@@ -369,3 +369,13 @@ def test_models_go_by_their_names_wherever_they_lie(diced, tmp_path):
         "my-base", "my-base", "finder",
     )  # fmt: skip
     assert diced[0][0].base == "/somewhere/my-base"
+
+
+def test_mixed_questions_say_what_they_can_show(body):
+    (bound,) = [
+        max(c["right"][0] for c in body["cells"] if (c["arm"], c["slice"]) == (arm.name, "mixed"))
+        for arm in DIAGNOSTICS[:1]
+    ]
+    assert f"answers {100 * bound:.1f} % of them" in markdown(body)
+    without = {**body, "cells": [c for c in body["cells"] if c["slice"] != "mixed"]}
+    assert "*Mixed*" not in markdown(without)

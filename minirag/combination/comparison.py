@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from minirag.combination.arms import BASE_RIGHT
 from minirag.combination.compare import (
     ArmResult,
     Cell,
@@ -27,6 +28,7 @@ from minirag.combination.finding import summarize_findings
 from minirag.combination.lost import Losses, losses, losses_table
 from minirag.combination.study import StudyResult
 from minirag.combination.workbench import sum_of
+from minirag.corpus.mixed import MIXED
 from minirag.errors import UsageError
 from minirag.metrics import Interval
 
@@ -206,7 +208,9 @@ def markdown(body: Mapping[str, Any]) -> str:
     parts = [
         f"# {len(_arms(body))} arms: {body['domain']}, {body['base']}",
         f"Worlds {seeds}; up to {n} questions a slice and language in each. In brackets: 95 % "
-        "bootstrap intervals (seeds are resampled, then questions).",
+        "bootstrap intervals: seeds are resampled, then questions, those about one fact (in two "
+        "languages) together. With three worlds, read an interval as 'all worlds agree'.",
+        *_about_mixed(body),
     ]
     for language in languages_of(body):
         cells = cells_of(body, language)
@@ -233,6 +237,22 @@ def markdown(body: Mapping[str, Any]) -> str:
         ]
     parts += ["## Costs", _speed_table(body), _costs_table(body)]
     return "\n\n".join(parts) + "\n"
+
+
+def _about_mixed(body: Mapping[str, Any]) -> list[str]:
+    """What the mixed slice can show, by what its upper bound reaches."""
+    bound = [
+        cell["right"][0]
+        for cell in body["cells"]
+        if (cell["arm"], cell["slice"]) == (BASE_RIGHT.name, MIXED)
+    ]
+    if not bound:
+        return []
+    return [
+        "*Mixed* questions need a passage and a fact of general knowledge. With the right passage "
+        f"the base, which has forgotten nothing, answers {100 * max(bound):.1f} % of them: no arm "
+        "can show that it has forgotten more than that."
+    ]
 
 
 def _title(language: str) -> str:
