@@ -188,12 +188,14 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         rows = x.numel() // self.in_features
-        if x.is_cuda or torch.is_grad_enabled() or rows == 0:
+        if not x.is_cpu or torch.is_grad_enabled() or rows == 0:
             return F.linear(x, self.weight, self.bias)
-        if rows == 1:
+        # Autocast knows nothing of mv: it would meet two dtypes.
+        same = x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
+        if rows == 1 and same:
             row = torch.mv(self.weight, x.reshape(-1))
             return (row if self.bias is None else row + self.bias).view(*x.shape[:-1], -1)
-        if FEW_ROWS[0] <= rows <= FEW_ROWS[1] and x.dtype == self.weight.dtype == torch.float32:
+        if FEW_ROWS[0] <= rows <= FEW_ROWS[1] and same and x.dtype == torch.float32:
             columns = x.reshape(rows, self.in_features).t()  # (in, rows)
             if self.bias is None:
                 out = torch.mm(self.weight, columns)  # (out, rows)
