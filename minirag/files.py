@@ -1,4 +1,4 @@
-"""Saving so that a kill or a full disk loses nothing.
+"""Saving so that a kill or a full disk loses nothing, and reading what may be damaged.
 
 Two shapes are enough for the whole package. One file: written beside its place, flushed to the
 disk, then renamed over it (:func:`write_atomically`). A set of files that belong together: each
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import minirag
-from minirag.errors import DiskError, StoreError
+from minirag.errors import CheckpointError, DiskError, StoreError
 
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -38,6 +38,32 @@ def shipped_directory(name: str) -> Path:
     if above is not None and (above / name).is_dir():
         return above / name
     return Path(minirag.__file__).parent / "_data" / name
+
+
+def read_json_object(path: Path, absent: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Parse a JSON object that belongs to a model, from a file that nobody has checked.
+
+    Parameters
+    ----------
+    absent : dict, optional
+        What an absent file stands for; without it, a missing file is an error.
+
+    Raises
+    ------
+    CheckpointError
+        If the file can't be read, is not JSON, or holds something other than an object.
+    """
+    if absent is not None and not path.exists():
+        return absent
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise CheckpointError(f"{path} can't be read as JSON: it is nested too deeply.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}.")
+    return values
 
 
 def sha256_of(path: Path) -> str:
@@ -198,7 +224,7 @@ def load_set(
         raise StoreError(
             f"{directory} holds no {kind}: there is no {MANIFEST} in it. Was it saved there?"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}): build the {kind} again.") from error
     if not intact:
         raise StoreError(f"{path} is damaged (its checksum differs): build the {kind} again.")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from minirag.errors import CheckpointError
+from minirag.errors import CheckpointError, UsageError
 from minirag.retrieval.encoder import BiEncoder
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.config import TransformerConfig
@@ -70,6 +70,11 @@ def test_pooling_reads_real_tokens_alone(pooling: str) -> None:
         torch.testing.assert_close(pooled[row], expected)
     full = pool(states, None, pooling)[2]  # type: ignore[arg-type]
     torch.testing.assert_close(full, pooled[2])
+
+
+def test_a_pooling_that_is_not_known_is_refused() -> None:
+    with pytest.raises(UsageError, match="'max' is not known: give one of mean, cls, last"):
+        pool(torch.ones(1, 2, 3), None, "max")  # type: ignore[arg-type]
 
 
 def test_a_text_has_one_vector_whatever_its_neighbours(tiny: BiEncoder) -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from minirag.errors import UsageError
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer.config import TransformerConfig
-from minirag.transformer.generation import Generation, Sampling, choose, generate, stream
+from minirag.transformer.generation import (
+    Generation,
+    Sampling,
+    choose,
+    generate,
+    generate_from,
+    stream,
+)
 from minirag.transformer.models import Decoder, EncoderDecoder
 
 V = 61
@@ -112,6 +119,31 @@ def test_the_context_is_a_limit_not_a_crash() -> None:
         generate(model, [list(range(49))])
 
 
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_near_the_limit_a_batch_still_gives_what_its_members_give(kind: str) -> None:
+    model = _model(kind)
+    prompts = [[5], list(range(40)), [9, 8, 7], list(range(1, 48)), list(range(3, 43)), [5]]
+    sampling = Sampling(max_new_tokens=30)
+    together = generate(model, prompts, sampling)
+    for prompt, result in zip(prompts, together, strict=True):
+        assert result.ids == generate(model, [prompt], sampling)[0].ids
+    room = [30, 9, 30, 2, 9, 30] if kind == "decoder" else [30] * 6
+    assert [len(result.ids) for result in together] == room
+
+
+def test_prompts_with_room_for_all_tokens_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = _model("decoder"), []
+    forward = model.forward
+
+    def counting(ids: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(ids))
+        return forward(ids, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "forward", counting)
+    generate(model, [[5], list(range(40)), [9, 8, 7]], Sampling(max_new_tokens=9))
+    assert sizes == [3] * 9
+
+
 def test_no_prompts_no_tokens() -> None:
     model = _model("decoder")
     assert generate(model, []) == []
@@ -125,6 +157,9 @@ def test_no_prompts_no_tokens() -> None:
     [
         {"max_new_tokens": -1},
         {"temperature": -0.1},
+        {"temperature": 1e-40},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
         {"top_k": 0},
         {"top_p": 0.0},
         {"top_p": 1.1},
@@ -173,6 +208,18 @@ def test_low_temperature_is_greedy() -> None:
     assert torch.equal(cold, logits.argmax(-1))
 
 
+def test_what_is_drawn_lies_where_the_logits_lie() -> None:
+    # Fake tensors check devices as a GPU does; those on "meta" do it without one.
+    fake = pytest.importorskip("torch._subclasses.fake_tensor")
+    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    with fake.FakeTensorMode():
+        logits = torch.empty(2, 5, device="meta")
+        for sampling in (Sampling(), Sampling(temperature=0.7, top_k=3, top_p=0.9)):
+            chosen = choose(logits, sampling, generators)
+            assert chosen.device == logits.device
+            assert logits.gather(1, chosen[:, None]).shape == (2, 1)
+
+
 TEXTS = [
     "the red fox runs over the hill",
     "año nuevo, mañana será otro día",
@@ -183,6 +230,20 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer.train(iter(TEXTS * 3), 320, ["<end>"])
+
+
+def test_stop_texts_that_would_never_be_found_are_refused(tokenizer: Tokenizer) -> None:
+    sampling = Sampling(max_new_tokens=4, stop=("fox", "over <end>"))
+    with pytest.raises(UsageError, match="'over <end>' holds a special token"):
+        generate(_model("decoder"), [[5]], sampling, tokenizer)
+    with pytest.raises(UsageError, match="special token"):
+        next(stream(_model("decoder"), [5], tokenizer, sampling))
+    with pytest.raises(UsageError, match="no tokenizer"):
+        generate(_model("decoder"), [[5]], sampling)
+    model = _model("encoder-decoder")
+    assert isinstance(model, EncoderDecoder)
+    with torch.inference_mode(), pytest.raises(UsageError, match="no tokenizer"):
+        generate_from(model, model.encode(torch.tensor([[5, 6]])), None, sampling)
 
 
 class _Scripted(Decoder):

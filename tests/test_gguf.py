@@ -220,6 +220,8 @@ def with_value(data: bytes) -> bytes:
         (with_table(entry("x", [4], 0, 2**63)), "ends after"),
         (with_table(entry("x", [2**62, 2**62], 0, 0)), "ends after"),
         (with_table(entry("", [4], 0, 0)), "has 0 characters"),
+        (with_table(entry("x", [8], 0, 0), entry("y", [8], 0, 0)), "'x' and 'y' overlap"),
+        (with_table(entry("x", [4], 0, 32), entry("y", [9], 0, 0)), "'y' and 'x' overlap"),
         (gguf_bytes({"general.alignment": 48}), "alignment is 48"),
         (gguf_bytes({"general.alignment": "x"}), "alignment is 'x'"),
     ],
@@ -347,6 +349,8 @@ def test_config_says_what_it_cannot_read(change: dict[str, object], says: str) -
     [
         ({"tokenizer.ggml.model": "llama"}, "'llama'"),
         ({"tokenizer.ggml.pre": "unheard-of"}, "'unheard-of'"),
+        ({"tokenizer.ggml.pre": "default"}, "'default', which is not supported"),
+        ({"tokenizer.ggml.pre": None}, "lacks 'tokenizer.ggml.pre'"),
         ({"tokenizer.ggml.tokens": None}, "lacks 'tokenizer.ggml.tokens'"),
         ({"tokenizer.ggml.tokens": ["a"] * len(WORDS)}, "twice"),
         ({"tokenizer.ggml.tokens": list(range(len(WORDS)))}, "not a list of strings"),
@@ -364,10 +368,15 @@ def test_tokenizer_says_what_it_cannot_read(change: dict[str, object], says: str
 
 def test_tensors_a_llama_has_not_are_named(tmp_path: Path) -> None:
     path = tmp_path / "odd.gguf"
-    for name in ("rope_freqs.weight", "blk.0.attn_q.bias", "blk.x.attn_q.weight"):
+    names = ["rope_freqs.weight", "blk.0.attn_q.bias", "blk.x.attn_q.weight", "blk.attn_q.weight"]
+    for name in (*names, "blk.00.attn_q.weight", f"blk.{'9' * 60}"):
         path.write_bytes(gguf_bytes(llama_metadata(), [(name, "F32", (4,), bytes(16))]))
         with GGUFFile(path) as file, pytest.raises(CheckpointError, match=name):
             dict(llama_tensors_from_gguf(file))
+    deep = f"blk.{'9' * 5000}.attn_q.weight"  # more digits than Python makes a number of
+    path.write_bytes(gguf_bytes(llama_metadata(), [(deep, "F32", (4,), bytes(16))]))
+    with GGUFFile(path) as file, pytest.raises(CheckpointError, match=r"has not: 'blk\.999"):
+        dict(llama_tensors_from_gguf(file))
 
 
 def test_rotary_rows_come_back_in_the_hubs_order(small_file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from minirag.errors import CheckpointError, UsageError
 from minirag.text.bpe import build_bpe, train_bpe
+from minirag.text.markers import without_markers
 from minirag.text.tokenizer import Tokenizer
 
 STRINGS = [
@@ -262,6 +264,36 @@ def test_control_tokens_are_taken_out_of_foreign_text(smollm_dir: Path) -> None:
     assert not special & set(tokenizer.encode(clean))
     plain = Tokenizer(build_bpe(VOCAB, MERGES))
     assert plain.without_special("<x>") == "<x>"  # not a special token there
+
+
+def by_passes(text: str, markers: list[str]) -> str:
+    """The definition: take out all there are, longest first, until there are none."""
+    pattern = "|".join(re.escape(marker) for marker in sorted(markers, key=len, reverse=True))
+    found = 1
+    while found:
+        text, found = re.subn(pattern, "", text)
+    return text
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pieces=st.lists(
+        st.sampled_from(["<", "|", "|>", "a", "ab|>", "<|a", "<|a|>", "<|ab|>", "[b", "]", "[b]"]),
+        max_size=25,
+    )
+)
+def test_markers_go_as_by_taking_out_again_and_again(pieces: list[str]) -> None:
+    markers = ["<|a|>", "<|ab|>", "[b]"]
+    text = "".join(pieces)
+    assert without_markers(text, tuple(markers)) == by_passes(text, markers)
+
+
+def test_nested_markers_take_no_quadratic_time() -> None:
+    n = 100_000
+    text = "a" + "<|e" * n + "nd|>" * n + "b"
+    assert without_markers(text, ("<|end|>", "<|pad|>")) == "ab"  # by passes: ten minutes
+    assert without_markers("a<<b", ("<",)) == "ab"
+    assert without_markers("a<b", ()) == "a<b"
 
 
 def test_negative_ids_are_refused(trained: Tokenizer) -> None:

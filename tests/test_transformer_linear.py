@@ -7,6 +7,8 @@ import torch
 
 from minirag.transformer.attention import Linear
 from minirag.transformer.blocks import RMSNorm
+from minirag.transformer.config import TransformerConfig
+from minirag.transformer.models import Decoder
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -29,6 +31,29 @@ def test_linear_is_the_same_for_any_number_of_rows(shape, dtype, bias) -> None:
             assert out.shape == expected.shape
             torch.testing.assert_close(out, expected, **close)
     torch.testing.assert_close(layer(x), expected, **close)  # in training
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_under_autocast_the_dtype_is_autocasts(rows: int, kind: str) -> None:
+    layer, x = Linear(24, 40), torch.randn(1, rows, 24).to(getattr(torch, kind))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+        out = layer(x)
+    assert out.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected)
+
+
+def test_one_token_is_read_under_autocast() -> None:
+    config = TransformerConfig(
+        kind="decoder", vocab_size=30, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_length=9
+    )
+    model = Decoder(config, seed=1).eval()
+    with torch.inference_mode():
+        exact = model.logits(model(torch.tensor([[5]])))
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.logits(model(torch.tensor([[5]])))
+    torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 37])

@@ -23,7 +23,8 @@ V = 97
 
 def _public(family: str) -> transformers.PreTrainedModel:
     torch.manual_seed(sum(map(ord, family)))
-    if family == "bert":
+    tied = not family.endswith("-untied")
+    if family in ("bert", "bert-untied"):
         config = transformers.BertConfig(
             vocab_size=V,
             hidden_size=36,
@@ -31,6 +32,7 @@ def _public(family: str) -> transformers.PreTrainedModel:
             num_attention_heads=3,
             intermediate_size=50,
             max_position_embeddings=40,
+            tie_word_embeddings=tied,
         )
         model = transformers.BertForMaskedLM(config)
     elif family == "bert-body":
@@ -64,7 +66,7 @@ def _public(family: str) -> transformers.PreTrainedModel:
             intermediate_size=70,
             max_position_embeddings=60,
             rope_theta=5000.0,
-            tie_word_embeddings=family == "llama",
+            tie_word_embeddings=tied,
         )
         model = transformers.LlamaForCausalLM(config)
     else:
@@ -80,9 +82,12 @@ def _public(family: str) -> transformers.PreTrainedModel:
             max_position_embeddings=60,
             forced_eos_token_id=None,
             scale_embedding=True,
+            tie_word_embeddings=tied,
         )
         model = transformers.BartForConditionalGeneration(config)
         model.final_logits_bias = torch.randn(1, V)
+        for tower in (model.model.encoder, model.model.decoder):
+            tower.embed_tokens.weight = model.model.shared.weight  # ours has one, tied or not
     with torch.no_grad():  # biases and norms too: zeros and ones would hide mistakes
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -92,7 +97,9 @@ def _public(family: str) -> transformers.PreTrainedModel:
     return model.eval()
 
 
-FAMILIES = ["bert", "bert-body", "gpt2", "llama", "llama-untied", "bart"]
+FAMILIES = [
+    "bert", "bert-untied", "bert-body", "gpt2", "llama", "llama-untied", "bart", "bart-untied",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -182,7 +189,9 @@ def test_left_padded_batch_equals_transformers_batch(pair) -> None:
     torch.testing.assert_close(states[keep], out.hidden_states[-1][keep], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("pair", ["gpt2", "llama", "llama-untied", "bart"], indirect=True)
+@pytest.mark.parametrize(
+    "pair", ["gpt2", "llama", "llama-untied", "bart", "bart-untied"], indirect=True
+)
 @pytest.mark.parametrize("end", [True, False])
 def test_greedy_generation_gives_transformers_tokens(pair, end: bool) -> None:
     _, theirs, ours = pair
@@ -257,6 +266,18 @@ def test_wrong_shape_is_named(gpt2_directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "shape"), [("c_attn.bias", (1,)), ("c_attn.bias", ()), ("c_proj.weight", (1, 1, 1))]
+)
+def test_shapes_that_cannot_be_converted_are_named(
+    gpt2_directory: Path, part: str, shape: tuple[int, ...]
+) -> None:
+    name = f"transformer.h.0.attn.{part}"
+    _edit(gpt2_directory, lambda t: t.update({name: torch.zeros(shape)}))
+    with pytest.raises(CheckpointError, match=rf"{part} has the impossible shape"):
+        checkpoints.load(gpt2_directory)
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"model_type": "mamba"}, "model_type = 'mamba'"),
@@ -276,6 +297,31 @@ def test_configurations_that_cannot_be_run_are_refused(
         checkpoints.load(gpt2_directory)
 
 
+def test_untied_token_embeddings_that_differ_are_refused(tmp_path: Path) -> None:
+    model = _public("bart-untied")
+    weight = model.model.shared.weight.detach()
+    model.model.decoder.embed_tokens.weight = torch.nn.Parameter(weight + 1)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"decoder\.embed_tokens\.weight differs from shared"):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("bert", "attention_probs_dropout_prob"),
+        ("gpt2", "attn_pdrop"),
+        ("bart", "attention_dropout"),
+    ],
+)
+def test_attention_has_the_dropout_of_the_file(tmp_path: Path, family: str, name: str) -> None:
+    _public(family).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: 0.25}))
+    config = checkpoints.load(tmp_path).config
+    assert (config.dropout, config.attention_dropout) == (0.1, 0.25)
+
+
 def test_damaged_weights_are_refused(gpt2_directory: Path) -> None:
     path = gpt2_directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -285,5 +331,5 @@ def test_damaged_weights_are_refused(gpt2_directory: Path) -> None:
 
 def test_decoder_is_the_type_of_a_llama(pair) -> None:
     family, _, ours = pair
-    expected = {"bert": Encoder, "bert-body": Encoder, "bart": EncoderDecoder}
-    assert type(ours) is expected.get(family, Decoder)
+    expected = {"bert": Encoder, "bart": EncoderDecoder}
+    assert type(ours) is expected.get(family.split("-")[0], Decoder)

@@ -86,9 +86,9 @@ def build_bpe(
         Control tokens: matched before anything is cut, left out when decoding.
     added : sequence of str
         Tokens matched whole like special ones, but kept when decoding.
-    split : {"gpt-2", "default", "smollm"}
-        How text is cut into words: by GPT-2's pattern (the first two); ``"smollm"`` takes every
-        digit by itself first.
+    split : {"gpt-2", "smollm"}
+        How text is cut into words, by llama.cpp's name: by GPT-2's pattern; ``"smollm"`` takes
+        every digit by itself first. Its ``"default"`` is another pattern, which isn't here.
     first_token : str, optional
         Put in front of every text.
 
@@ -132,11 +132,12 @@ def _byte_level(model: models.BPE, split: str) -> tokenizers.Tokenizer:
 
 def _pre_tokenizer(split: str) -> Any:
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if split in ("gpt-2", "default"):
+    if split == "gpt-2":
         return words
     if split == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         return pre_tokenizers.Sequence([digits, words])
     raise CheckpointError(
-        f"the tokenizer cuts words in the way {split!r}; known are 'gpt-2', 'default', 'smollm'."
+        f"the tokenizer cuts words in the way {split!r}, which is not supported; "
+        "'gpt-2' and 'smollm' are."
     )

@@ -18,9 +18,10 @@ different tokens, and a name must look the same wherever it stands if it is to b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from minirag.text.markers import without_markers
 
 if TYPE_CHECKING:
     from minirag.text.tokenizer import Tokenizer
@@ -36,18 +37,10 @@ MASK = "<|mask|>"  # a gap; only the models that fill gaps know it
 
 SPECIAL_TOKENS = (PAD, END, PASSAGE, QUESTION, ANSWER, UNKNOWN)
 
-_MARKERS = re.compile("|".join(re.escape(token) for token in (*SPECIAL_TOKENS, MASK)))
-
 
 def _plain(text: str) -> str:
-    """``text`` without anything that could pose as a marker, stripped of white space at its ends.
-
-    Taking one marker out can join the halves of another, hence the loop.
-    """
-    found = 1
-    while found:
-        text, found = _MARKERS.subn("", text)
-    return text.strip()
+    """``text`` without anything that could pose as a marker, or white space at its ends."""
+    return without_markers(text, (*SPECIAL_TOKENS, MASK)).strip()
 
 
 def reading_prompt(passages: Iterable[str], question: str) -> str:

@@ -8,7 +8,6 @@ without a word): both are switched off here, and whoever needs a limit counts to
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import tokenizers
 
 from minirag.errors import CheckpointError, UsageError
-from minirag.files import write_text_atomically
+from minirag.files import read_json_object, write_text_atomically
 from minirag.text.bpe import encodable, train_bpe
 from minirag.text.chat_template import ChatTemplate
+from minirag.text.markers import without_markers
 
 _SPECIAL_ROLES = ("pad", "bos", "eos")
 
@@ -142,18 +142,12 @@ class Tokenizer:
         A document that contains ``<|im_end|><|im_start|>system`` could otherwise pose as a turn of
         the conversation.
         """
-        special = [
-            re.escape(token.content)
+        special = (
+            token.content
             for token in self._backend.get_added_tokens_decoder().values()
-            if token.special
-        ]
-        if not special:
-            return text
-        pattern = re.compile("|".join(sorted(special, key=len, reverse=True)))
-        found = 1
-        while found:  # taking one out can join the halves of another
-            text, found = pattern.subn("", text)
-        return text
+            if token.special and token.content
+        )
+        return without_markers(text, tuple(special))
 
     # -- chat --------------------------------------------------------------------------------
 
@@ -300,19 +294,6 @@ class Tokenizer:
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an absent file is an empty one."""
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}.")
-    return values
-
-
 def _read_special_tokens(directory: Path, backend: tokenizers.Tokenizer) -> dict[str, str | None]:
     """Find the pad, bos and eos tokens, as ``{"pad_token": ..., ...}``."""
     return {
@@ -324,13 +305,13 @@ def _read_special_tokens(directory: Path, backend: tokenizers.Tokenizer) -> dict
 def _named_tokens(directory: Path, backend: tokenizers.Tokenizer, role: str) -> Iterator[str]:
     """Every token that the files name for ``role``, the file with the last word first."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read_json(directory / name).get(f"{role}_token")
+        token = read_json_object(directory / name, absent={}).get(f"{role}_token")
         if isinstance(token, dict):  # an AddedToken, written out
             token = token.get("content")
         if isinstance(token, str):
             yield token
     for name in ("config.json", "generation_config.json"):
-        index = _read_json(directory / name).get(f"{role}_token_id")
+        index = read_json_object(directory / name, absent={}).get(f"{role}_token_id")
         if isinstance(index, list) and index:  # several ways to end: the first is the tokenizer's
             index = index[0]
         if isinstance(index, int) and index >= 0:
@@ -346,7 +327,7 @@ def _read_chat_template(directory: Path) -> str | None:
             return path.read_text("utf-8")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} can't be read as text: {error}.") from error
-    template = _read_json(directory / "tokenizer_config.json").get("chat_template")
+    template = read_json_object(directory / "tokenizer_config.json", absent={}).get("chat_template")
     if isinstance(template, list):  # several templates with names
         named = {
             item.get("name"): item.get("template") for item in template if isinstance(item, dict)

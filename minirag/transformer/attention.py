@@ -73,7 +73,7 @@ def fused_is_faster(q: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Mask:
-    """Who may look at whom: ``keep`` (B, 1, T or 1, S) or None if all may; and if it is causal.
+    """Who may look at whom: ``keep`` (B or 1, 1, T or 1, S), or None if all may look at all.
 
     ``plain_causal`` says that ``keep`` holds the causal triangle and nothing else, which the fused
     kernel can do without reading a mask.
@@ -115,9 +115,17 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, max_length: int, theta: float) -> None:
         super().__init__()
-        # On the CPU even where a model is laid out on torch's "meta" device to be filled later.
-        place = torch.arange(max_length, device="cpu").float()
-        frequency = theta ** -(torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
+        self.head_dim, self.max_length, self.theta = head_dim, max_length, theta
+        self.make_tables()
+
+    def make_tables(self) -> None:
+        """Compute cosines and sines of all places: (max_length, E) each.
+
+        On torch's "meta" device they take no memory and hold nothing: a model that is laid out
+        there makes them once more when it is filled.
+        """
+        place = torch.arange(self.max_length).float()
+        frequency = self.theta ** -(torch.arange(0, self.head_dim, 2).float() / self.head_dim)
         angle = place[:, None] * frequency  # (max_length, E/2)
         self.register_buffer("cos", torch.cat([angle.cos(), angle.cos()], -1), persistent=False)
         self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], -1), persistent=False)
@@ -188,12 +196,14 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         rows = x.numel() // self.in_features
-        if x.is_cuda or torch.is_grad_enabled() or rows == 0:
+        if not x.is_cpu or torch.is_grad_enabled() or rows == 0:
             return F.linear(x, self.weight, self.bias)
-        if rows == 1:
+        # Autocast knows nothing of mv: it would meet two dtypes.
+        same = x.dtype == self.weight.dtype and not torch.is_autocast_enabled("cpu")
+        if rows == 1 and same:
             row = torch.mv(self.weight, x.reshape(-1))
             return (row if self.bias is None else row + self.bias).view(*x.shape[:-1], -1)
-        if FEW_ROWS[0] <= rows <= FEW_ROWS[1] and x.dtype == self.weight.dtype == torch.float32:
+        if FEW_ROWS[0] <= rows <= FEW_ROWS[1] and same and x.dtype == torch.float32:
             columns = x.reshape(rows, self.in_features).t()  # (in, rows)
             if self.bias is None:
                 out = torch.mm(self.weight, columns)  # (out, rows)
@@ -210,7 +220,8 @@ class Attention(nn.Module):
         super().__init__()
         D, E = config.d_model, config.head_dim
         self.n_heads, self.n_kv_heads = config.n_heads, config.kv_heads
-        self.dropout = config.dropout
+        own = config.attention_dropout
+        self.dropout = config.dropout if own is None else own
         self.query = Linear(D, self.n_heads * E, bias=config.bias)
         self.key = Linear(D, self.n_kv_heads * E, bias=config.bias)
         self.value = Linear(D, self.n_kv_heads * E, bias=config.bias)

@@ -6,7 +6,6 @@ it. Nothing is unpickled.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minirag.errors import CheckpointError
-from minirag.files import write_atomically, write_text_atomically
+from minirag.files import read_json_object, write_atomically, write_text_atomically
+from minirag.transformer.attention import Rotary
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.models import MODELS, Decoder, Encoder, EncoderDecoder
 from minirag.transformer.public import to_ours
@@ -98,24 +98,20 @@ def fill(
     for module in model.modules():
         for name, old in list(module.named_parameters(recurse=False)):
             setattr(module, name, fresh[id(old)])
+        if isinstance(module, Rotary):  # only now that all shapes fit: it takes memory
+            module.make_tables()
     return model.eval()
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """Parse ``config.json``; a sentence if it is missing or not a JSON object."""
     path = directory / CONFIG
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         raise CheckpointError(
             f"{directory} holds no model: there is no {CONFIG} in it. "
             "Give a directory in the hub's layout, or a model's name."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
-    return values
+        )
+    return read_json_object(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,13 +17,15 @@ from minirag.transformer.models import Cache, Decoder, EncoderDecoder
 if TYPE_CHECKING:
     from minirag.text.tokenizer import Tokenizer
 
+_COLDEST = 1e-4  # below, logits divided by it could overflow; it is greedy already
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen, and when to stop."""
 
     max_new_tokens: int = 64
-    temperature: float = 0.0  # 0: always the likeliest token (greedy)
+    temperature: float = 0.0  # 0: always the likeliest token (greedy), whatever top_k and top_p
     top_k: int | None = None  # draw among the k likeliest only
     top_p: float | None = None  # draw among the likeliest that together reach p (nucleus)
     seed: int = 0  # of each sequence's own generator: neighbours in a batch change nothing
@@ -32,8 +36,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 0:
             raise UsageError(f"max_new_tokens is {self.max_new_tokens}; 0 is the least.")
-        if self.temperature < 0:
-            raise UsageError(f"temperature is {self.temperature}; 0 (greedy) is the least.")
+        if self.temperature != 0 and not _COLDEST <= self.temperature < math.inf:
+            raise UsageError(
+                f"temperature is {self.temperature}; 0 (greedy) or a number from {_COLDEST} on "
+                "is needed."
+            )
         if self.top_k is not None and self.top_k < 1:
             raise UsageError(f"top_k is {self.top_k}; 1 (greedy) is the least.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -99,14 +106,17 @@ def generate(
     Raises
     ------
     UsageError
-        If a prompt is empty or leaves no room, or stop texts come without a tokenizer.
+        If a prompt is empty or leaves no room, or stop texts come without a tokenizer or hold a
+        special token.
     """
-    if sampling.stop and tokenizer is None:
-        raise UsageError("stop texts are found in decoded text: give the tokenizer too.")
-    if not prompts:
-        return []
-    prepared = _prepare(model, prompts, sampling.max_new_tokens)
-    return _finish(model, prepared, len(prompts), sampling, tokenizer)
+    _check_stops(sampling, tokenizer)
+    _check_prompts(model, prompts)
+    results: dict[int, Generation] = {}
+    for rows in _written_together(model, prompts, sampling.max_new_tokens):
+        prepared = _prepare(model, [prompts[row] for row in rows], sampling.max_new_tokens)
+        finished = _finish(model, prepared, len(rows), sampling, tokenizer)
+        results.update(zip(rows, finished, strict=True))
+    return [results[row] for row in range(len(prompts))]
 
 
 @torch.inference_mode()
@@ -115,10 +125,55 @@ def generate_from(
 ) -> list[Generation]:
     """Write from sources that are encoded already: memory (B, S, D), memory_keep (B, S).
 
-    It is how an answer is written from passages that were each read apart.
+    It is how an answer is written from passages that were each read apart. Stop texts are refused:
+    there is no tokenizer to find them with.
     """
+    _check_stops(sampling, None)
     prepared = _prepare_from(model, memory, memory_keep, sampling.max_new_tokens)
     return _finish(model, prepared, len(memory), sampling, None)
+
+
+def _check_stops(sampling: Sampling, tokenizer: Tokenizer | None) -> None:
+    """Refuse stop texts that would never be found."""
+    if sampling.stop and tokenizer is None:
+        raise UsageError(
+            "stop texts are found in decoded text, and there is no tokenizer to decode with: "
+            "give it, or no stop texts."
+        )
+    for text in sampling.stop:
+        if tokenizer is not None and tokenizer.without_special(text) != text:
+            raise UsageError(
+                f"the stop text {text!r} holds a special token, and decoded text has none: "
+                "name the token in the configuration's eos_ids."
+            )
+
+
+def _check_prompts(model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]]) -> None:
+    """Refuse prompts that can't be read."""
+    lengths = [len(prompt) for prompt in prompts]
+    if 0 in lengths:
+        raise UsageError("a prompt is empty: there is nothing to continue.")
+    if max(lengths, default=0) > model.config.max_length:
+        raise UsageError(
+            f"a prompt has {max(lengths)} tokens, the model reads {model.config.max_length} at "
+            "most: shorten it or give fewer passages."
+        )
+
+
+def _written_together(
+    model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], n_new: int
+) -> list[list[int]]:
+    """Numbers of the prompts that go into one batch: those with room for as many new tokens.
+
+    All, as a rule. Where the context ends first, a batch has the room of its longest prompt: a
+    shorter one would be cut short beside it.
+    """
+    batches: dict[int, list[int]] = defaultdict(list)
+    for row, prompt in enumerate(prompts):
+        # A decoder's answer goes on in the prompt's context; the last token isn't read back.
+        room = model.config.max_length + 1 - len(prompt) if isinstance(model, Decoder) else n_new
+        batches[min(n_new, room)].append(row)
+    return list(batches.values())
 
 
 def _finish(
@@ -157,6 +212,8 @@ def stream(
     Text that may be the beginning of a stop text is held back until it is clear that it is not.
     ``result``, if given, is filled as :func:`generate` fills it.
     """
+    _check_stops(sampling, tokenizer)
+    _check_prompts(model, [prompt])
     result = Generation() if result is None else result
     shown = 0  # characters handed out
     prepared = _prepare(model, [prompt], sampling.max_new_tokens)
@@ -228,24 +285,23 @@ def _steps(
         likelihood = probabilities.gather(1, chosen[:, None])[:, 0]
         yield chosen.tolist(), likelihood.tolist()
         if step + 1 < sampling.max_new_tokens:
-            ids = chosen[:, None].to(ids.device)
+            ids = chosen[:, None]
             if keep is not None:
                 keep = torch.cat([keep, keep.new_ones(n_rows, 1)], dim=1)
 
 
+@dataclass(frozen=True)
 class _LastLogits:
     """The logits of each row's last token: all that generation needs of a forward pass."""
 
-    def __init__(self, model: Decoder | EncoderDecoder) -> None:
-        self.model = model
-        self.memory: Tensor | None = None
-        self.memory_keep: Tensor | None = None
+    model: Decoder | EncoderDecoder
+    memory: Tensor | None = None  # what an encoder-decoder's encoder has read
+    memory_keep: Tensor | None = None
 
     def __call__(self, ids: Tensor, keep: Tensor | None, cache: Cache) -> Tensor:
-        if isinstance(self.model, Decoder):
+        if self.memory is None:
             states = self.model(ids, keep, cache)
         else:
-            assert self.memory is not None  # set once, before the first step
             states = self.model(ids, self.memory, self.memory_keep, cache=cache)
         return self.model.logits(states[:, -1:])[:, 0]  # (B, T, D) -> (B, V)
 
@@ -258,30 +314,20 @@ def _prepare(
     model: Decoder | EncoderDecoder, prompts: Sequence[Sequence[int]], n_new: int
 ) -> _Prepared:
     """What the first step needs."""
-    longest = max(len(prompt) for prompt in prompts)
-    if min(len(prompt) for prompt in prompts) == 0:
-        raise UsageError("a prompt is empty: there is nothing to continue.")
-    if longest > model.config.max_length:
-        raise UsageError(
-            f"a prompt has {longest} tokens, the model reads {model.config.max_length} at most: "
-            "shorten it or give fewer passages."
-        )
     ids, keep = pad_left(prompts, model.config.pad_id or 0, model.device)
     if isinstance(model, Decoder):
-        return _LastLogits(model), model.new_cache(longest + n_new), keep, ids
+        return _LastLogits(model), model.new_cache(ids.size(1) + n_new), keep, ids
     return _prepare_from(model, model.encode(ids, keep), keep, n_new)
 
 
 def _prepare_from(
     model: EncoderDecoder, memory: Tensor, memory_keep: Tensor | None, n_new: int
 ) -> _Prepared:
-    logits_of = _LastLogits(model)
-    logits_of.memory, logits_of.memory_keep = memory, memory_keep
     start = model.config.decoder_start_id
     if start is None:
         raise UsageError("the model's configuration names no token to begin an answer with.")
     first = torch.full((len(memory), 1), start, device=model.device)
-    return logits_of, model.new_cache(1 + n_new), None, first
+    return _LastLogits(model, memory, memory_keep), model.new_cache(1 + n_new), None, first
 
 
 def pad_left(
@@ -297,10 +343,11 @@ def pad_left(
 
 
 def choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
-    """The next token of each row: logits (B, V) to ids (B,).
+    """The next token of each row: logits (B, V) to ids (B,), on the same device.
 
     Greedy takes the likeliest; among equals the first. Otherwise each row draws with its own
-    generator from what temperature, top-k and top-p leave.
+    generator from what temperature, top-k and top-p leave. The draw is made on the CPU, where a
+    seed gives the same numbers on every machine.
     """
     if sampling.temperature == 0 or sampling.top_k == 1:
         return logits.argmax(dim=-1)
@@ -315,4 +362,4 @@ def choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Genera
     drawn = torch.stack([torch.rand(1, generator=g) for g in generators]) * mass[:, -1:]
     place = torch.searchsorted(mass, drawn, right=True)  # (B, 1)
     kept = (probabilities > 0).sum(dim=-1, keepdim=True)
-    return order.gather(1, place.minimum(kept - 1))[:, 0]
+    return order.gather(1, place.minimum(kept - 1))[:, 0].to(logits.device)

@@ -11,6 +11,7 @@ Source: the GGUF specification in the ggml project (``docs/gguf.md``).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import mmap
 import struct
@@ -223,6 +224,11 @@ class GGUFFile:
             if name in tensors:
                 cursor.fail(f"it holds tensor {name!r} twice")
             tensors[name] = TensorInfo(name, shape, form, data_start + offset, size)
+        # Many names over the same bytes would let a small file take any amount of memory.
+        in_order = sorted(tensors.values(), key=lambda info: info.start)
+        for before, after in itertools.pairwise(in_order):
+            if before.start + before.bytes > after.start:
+                cursor.fail(f"the tensors {before.name!r} and {after.name!r} overlap")
         return tensors
 
     def _read_entry(

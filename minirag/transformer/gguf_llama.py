@@ -7,6 +7,7 @@ turn. :func:`convert_llama` writes what the hub would hold, so that one loader r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class _Metadata:
         # The shortest decimal that gives this float32: 1e-05, not 9.999999747378752e-06.
         return float(str(np.float32(value)))
 
-    def text(self, key: str, default: str) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
         value = self._read(key, "a text", lambda value: isinstance(value, str), default)
         return str(value)
 
@@ -147,17 +148,17 @@ _LLAMA_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+# Of a layer's number there is one way to write it, so that no two names mean the same tensor.
+_GGUF_NAME = re.compile(r"(blk\.(?P<layer>0|[1-9][0-9]{0,3})\.)?(?P<part>\w+)\.weight")
 
 
 def _llama_name(path: Path, name: str) -> str:
     """``blk.3.attn_q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
-    parts = name.split(".")
-    layer = ""
-    if len(parts) == 4 and parts[0] == "blk" and parts[1].isdecimal():
-        layer, parts = f"model.layers.{int(parts[1])}.", parts[2:]
-    if len(parts) != 2 or parts[0] not in _LLAMA_NAMES or parts[1] != "weight":
-        raise CheckpointError(f"{path} holds a tensor that plain Llama has not: {name!r}.")
-    return f"{layer}{_LLAMA_NAMES[parts[0]]}.{parts[1]}"
+    found = _GGUF_NAME.fullmatch(name)
+    if found is None or found["part"] not in _LLAMA_NAMES:
+        raise CheckpointError(f"{path} holds a tensor that plain Llama has not: {name[:80]!r}.")
+    layer = "" if found["layer"] is None else f"model.layers.{found['layer']}."
+    return f"{layer}{_LLAMA_NAMES[found['part']]}.weight"
 
 
 def _undo_rotary_order(weight: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
@@ -232,7 +233,7 @@ def tokenizer_from_gguf(meta: Mapping[str, Any]) -> Tokenizer:
         values.strings("tokenizer.ggml.merges"),
         special=of_kind(_CONTROL),
         added=of_kind(_USER_DEFINED),
-        split=values.text("tokenizer.ggml.pre", "default"),
+        split=values.text("tokenizer.ggml.pre"),
         first_token=token("bos") if add_bos else None,
     )
     return Tokenizer(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.errors import CheckpointError, DiskError, ModelUnavailable
-from minirag.files import MANIFEST, sha256_of, write_text_atomically
+from minirag.files import MANIFEST, read_json_object, sha256_of, write_text_atomically
 from minirag.transformer.catalogue import CATALOGUE, Model
 from minirag.transformer.fetch import SourceFailed, from_hub, from_registry
 
@@ -202,10 +202,9 @@ def _remembered_fingerprint(files: list[Path]) -> str:
 def _read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one if there is none that can be read."""
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(path)
+    except CheckpointError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 # -- the cache -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from minirag.transformer.config import TransformerConfig
 
 
 class Cache:
-    """What a decoder has read: keys and values of every layer, and which of them are real.
+    """What a decoder has read: keys and values of every layer; which are real, ``keep`` says.
 
     ``capacity`` tokens of room are taken at the first use, so that a step copies nothing.
     """
@@ -158,6 +158,10 @@ class Model(nn.Module):
         matrix at any other width (measured at D = 192: copying is learned 1.4 times as fast as with
         .02). As in GPT-2, with 2 n writes to the stream each is scaled by 1 / sqrt(2 n), so that
         its variance does not grow with depth.
+
+        An encoder-decoder of n and m blocks has two streams, with 2 n and 3 m writes (its decoder
+        adds cross-attention). All are scaled by 1 / sqrt(2 (n + m)), a compromise: one number for
+        both, smaller than the encoder needs, and than the decoder does while m < 2 n.
         """
         if self.device.type == "meta":
             return  # only laid out, to be filled from a file

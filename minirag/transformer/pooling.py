@@ -6,14 +6,15 @@ How a public encoder does it stands in sentence-transformers' files beside its w
 from __future__ import annotations
 
 import dataclasses
-import json
+import typing
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from minirag.errors import CheckpointError
+from minirag.errors import CheckpointError, UsageError
+from minirag.files import read_json_object
 from minirag.transformer.models import Encoder
 
 Pooling = Literal["mean", "cls", "last"]
@@ -25,6 +26,10 @@ class TruncationWarning(UserWarning):
 
 def pool(states: Tensor, keep: Tensor | None, how: Pooling) -> Tensor:
     """States (B, T, D) of real tokens, which ``keep`` (B, T) marks, to one vector each (B, D)."""
+    if how not in typing.get_args(Pooling):
+        raise UsageError(
+            f"pooling by {how!r} is not known: give one of {', '.join(typing.get_args(Pooling))}."
+        )
     if keep is None:
         keep = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
     if how == "mean":
@@ -58,7 +63,7 @@ def cut_to(max_tokens: int, ids: list[int], n_special: int) -> list[int]:
 
 def pooling_of(directory: Path) -> Pooling:
     """How sentence-transformers' ``1_Pooling/config.json`` says to pool; mean if it is silent."""
-    values = _read_json(directory / "1_Pooling" / "config.json")
+    values = read_json_object(directory / "1_Pooling" / "config.json", absent={})
     chosen = [name for name, on in values.items() if name.startswith("pooling_mode_") and on]
     if not chosen:
         return "mean"
@@ -77,15 +82,6 @@ def pooling_of(directory: Path) -> Pooling:
 
 def max_tokens_of(directory: Path) -> int | None:
     """The length that ``sentence_bert_config.json`` names, if it names one."""
-    value = _read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+    values = read_json_object(directory / "sentence_bert_config.json", absent={})
+    value = values.get("max_seq_length")
     return value if isinstance(value, int) and value > 2 else None
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as JSON: {error}.") from error
-    return values if isinstance(values, dict) else {}

@@ -7,11 +7,14 @@ the only file that knows a family's name; the blocks know choices alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import reprlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from minirag.errors import CheckpointError
@@ -25,6 +28,8 @@ ACTIVATION_NAMES = {
     "silu": "silu",
 }
 
+_MOST = 1 << 62  # of a whole number: more can't be meant, and 10**400 has no square root
+
 
 class Values:
     """A family's ``config.json``, read with sentences for what is missing or not supported."""
@@ -32,40 +37,60 @@ class Values:
     def __init__(self, values: dict[str, Any], source: Path) -> None:
         self.values, self.source = values, source
 
-    def number(self, name: str) -> int:
-        """A whole number that must be there."""
+    def _wrong(self, name: str, needed: str) -> CheckpointError:
+        value = reprlib.repr(self.values.get(name))
+        return CheckpointError(
+            f"{self.source}: config.json says {name} = {value}; {needed} is needed."
+        )
+
+    def number(self, name: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number that must be there, unless the family has a default."""
         value = self.values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise CheckpointError(
-                f"{self.source}: config.json says {name} = {value!r}; a whole number is needed."
-            )
+        value = default if value is None else value
+        if type(value) is not int or not least <= value <= _MOST:
+            raise self._wrong(name, f"a whole number from {least} on")
         return value
 
     def real(self, name: str, default: float) -> float:
         """A number, or the family's default."""
         value = self.values.get(name, default)
-        if not isinstance(value, int | float):
-            raise CheckpointError(
-                f"{self.source}: config.json says {name} = {value!r}; a number is needed."
-            )
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+            raise self._wrong(name, "a number")
         return float(value)
 
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false, or the family's default."""
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def part(self, name: str) -> Values:
+        """An object inside the file; an empty one if it is absent or null."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(name, "an object")
+        return Values(value or {}, self.source)
+
     def token(self, name: str) -> int | None:
-        """A token's id, if one is given."""
-        return self.number(name) if self.values.get(name) is not None else None
+        """A token's id, if one is given; some files write -1 for none."""
+        return None if self.values.get(name) in (None, -1) else self.number(name, least=0)
 
     def ends(self) -> tuple[int, ...]:
         """The ids that end a text: one, several, or none."""
-        value = self.values.get("eos_token_id")
+        name = "eos_token_id"
+        value = self.values.get(name)
         ids = value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(int(i) for i in ids)
+        if any(type(index) is not int for index in ids):
+            raise self._wrong(name, "a token's number, or a list of them,")
+        return tuple(ids)
 
     def activation(self, name: str, default: str) -> Any:
         """The non-linearity under our name."""
         value = self.values.get(name, default)
-        if value not in ACTIVATION_NAMES:
+        if not isinstance(value, str) or value not in ACTIVATION_NAMES:
             raise CheckpointError(
-                f"{self.source}: the activation {value!r} is not supported; "
+                f"{self.source}: the activation {reprlib.repr(value)} is not supported; "
                 f"these are: {', '.join(ACTIVATION_NAMES)}."
             )
         return ACTIVATION_NAMES[value]
@@ -75,9 +100,14 @@ class Values:
         value = self.values.get(name, default)
         if value not in allowed:
             raise CheckpointError(
-                f"{self.source}: config.json says {name} = {value!r}, "
+                f"{self.source}: config.json says {name} = {reprlib.repr(value)}, "
                 f"which is not supported (only {' or '.join(map(repr, allowed))})."
             )
+
+
+def _tied(v: Values, names: set[str], head: str, default: bool) -> bool:
+    """Whether the head's matrix is the token embedding: said so, or there is no other."""
+    return v.flag("tie_word_embeddings", default) or head not in names
 
 
 def _bert_config(v: Values, names: set[str]) -> TransformerConfig:
@@ -98,10 +128,12 @@ def _bert_config(v: Values, names: set[str]) -> TransformerConfig:
         embedding_norm=True,
         activation=v.activation("hidden_act", "gelu"),
         bias=True,
-        n_token_types=v.number("type_vocab_size"),
+        n_token_types=v.number("type_vocab_size", least=0),
         head="masked-lm" if has_head else "none",
         head_bias=has_head,
+        tied=_tied(v, names, "cls.predictions.decoder.weight", True),
         dropout=v.real("hidden_dropout_prob", 0.1),
+        attention_dropout=v.real("attention_probs_dropout_prob", 0.1),
         pad_id=v.token("pad_token_id"),
     )
 
@@ -110,21 +142,21 @@ def _gpt2_config(v: Values, names: set[str]) -> TransformerConfig:
     v.must_be("scale_attn_by_inverse_layer_idx", False, False)
     v.must_be("scale_attn_weights", True, True)
     v.must_be("add_cross_attention", False, False)
-    inner = v.values.get("n_inner")
     return TransformerConfig(
         kind="decoder",
         vocab_size=v.number("vocab_size"),
         d_model=v.number("n_embd"),
         n_layers=v.number("n_layer"),
         n_heads=v.number("n_head"),
-        d_ff=v.number("n_inner") if inner is not None else 4 * v.number("n_embd"),
+        d_ff=v.number("n_inner", 4 * v.number("n_embd")),
         max_length=v.number("n_positions"),
         positions="learned",
         norm_eps=v.real("layer_norm_epsilon", 1e-5),
         activation=v.activation("activation_function", "gelu_new"),
         bias=True,
-        tied="lm_head.weight" not in names or bool(v.values.get("tie_word_embeddings", True)),
+        tied=_tied(v, names, "lm_head.weight", True),
         dropout=v.real("resid_pdrop", 0.1),
+        attention_dropout=v.real("attn_pdrop", 0.1),
         pad_id=v.token("pad_token_id"),
         bos_id=v.token("bos_token_id"),
         eos_ids=v.ends(),
@@ -132,31 +164,29 @@ def _gpt2_config(v: Values, names: set[str]) -> TransformerConfig:
 
 
 def _llama_config(v: Values, names: set[str]) -> TransformerConfig:
-    rope = v.values.get("rope_parameters") or v.values.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type != "default":
-        raise CheckpointError(f"{v.source}: rotary scaling of type {rope_type!r} is not supported.")
+    rope = v.part("rope_parameters" if v.values.get("rope_parameters") else "rope_scaling")
+    rope.must_be("rope_type", rope.values.get("type", "default"), "default")
     v.must_be("mlp_bias", False, False)
     v.must_be("attention_bias", False, False)
     v.must_be("pretraining_tp", 1, 1)
     d_model, n_heads = v.number("hidden_size"), v.number("num_attention_heads")
     v.must_be("head_dim", None, None, d_model // n_heads)
-    theta = rope.get("rope_theta", v.values.get("rope_theta", 10_000.0))
     return TransformerConfig(
         kind="decoder",
         vocab_size=v.number("vocab_size"),
         d_model=d_model,
         n_layers=v.number("num_hidden_layers"),
         n_heads=n_heads,
-        n_kv_heads=v.values.get("num_key_value_heads") or n_heads,
+        n_kv_heads=v.number("num_key_value_heads", n_heads),
         d_ff=v.number("intermediate_size"),
         max_length=v.number("max_position_embeddings"),
-        rope_theta=float(theta),
+        rope_theta=rope.real("rope_theta", v.real("rope_theta", 10_000.0)),
         norm="rms",
         norm_eps=v.real("rms_norm_eps", 1e-6),
         activation=v.activation("hidden_act", "silu"),
         gated=True,
-        tied="lm_head.weight" not in names or bool(v.values.get("tie_word_embeddings", False)),
+        tied=_tied(v, names, "lm_head.weight", False),
+        attention_dropout=v.real("attention_dropout", 0.0),
         pad_id=v.token("pad_token_id"),
         bos_id=v.token("bos_token_id"),
         eos_ids=v.ends(),
@@ -187,8 +217,10 @@ def _bart_config(v: Values, names: set[str]) -> TransformerConfig:
         activation=v.activation("activation_function", "gelu"),
         bias=True,
         head_bias="final_logits_bias" in names,
-        embedding_scale=d_model**0.5 if v.values.get("scale_embedding") else 1.0,
+        tied=_tied(v, names, "lm_head.weight", True),
+        embedding_scale=d_model**0.5 if v.flag("scale_embedding", False) else 1.0,
         dropout=v.real("dropout", 0.1),
+        attention_dropout=v.real("attention_dropout", 0.0),
         pad_id=v.token("pad_token_id"),
         bos_id=v.token("bos_token_id"),
         eos_ids=v.ends(),
@@ -240,7 +272,8 @@ _BERT: dict[str, Rule] = {
     **_linear("tower.blocks.{i}.feed_forward_norm", _BERT_LAYER + "output.LayerNorm"),
     **_linear("head.transform", "cls.predictions.transform.dense"),
     **_linear("head.norm", "cls.predictions.transform.LayerNorm"),
-    "head.bias": ("cls.predictions.bias", _as_is),
+    "head.matrix.weight": ("cls.predictions.decoder.weight", _as_is),
+    "head.bias": ("cls.predictions.decoder.bias", _as_is),
 }
 
 _GPT2: dict[str, Rule] = {
@@ -325,6 +358,7 @@ _BART: dict[str, Rule] = {
     "encoder.embeddings.token.weight": ("shared.weight", _as_is),
     **_bart_tower("encoder"),
     **_bart_tower("decoder"),
+    "head.matrix.weight": ("lm_head.weight", _as_is),
     "head.bias": ("final_logits_bias", _first_row),
 }
 
@@ -337,22 +371,40 @@ class Family:
     rules: dict[str, Rule]
     prefix: str  # that a checkpoint with a head puts before the body's names
     unneeded: str  # tensors without a part in the result: copies, masks, an unused pooler
+    # Where the name on the left is absent, the tensor goes by the one on the right.
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    # Tied, the left is the right; untied, it may have been trained apart, which ours can't be.
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 FAMILIES = {
     "bert": Family(
         _bert_config,
         _BERT,
-        "bert.",
-        r"pooler\.dense\.(weight|bias)|embeddings\.position_ids|cls\.seq_relationship\.(weight|bias)"
-        r"|cls\.predictions\.decoder\.(weight|bias)",
+        prefix="bert.",
+        unneeded=r"pooler\.dense\.(weight|bias)|embeddings\.position_ids"
+        r"|cls\.seq_relationship\.(weight|bias)|cls\.predictions\.bias",
+        # Tied, the two are one tensor, and most files hold it under the shorter name alone.
+        stand_ins={"cls.predictions.decoder.bias": "cls.predictions.bias"},
     ),
-    "gpt2": Family(_gpt2_config, _GPT2, "transformer.", r"h\.\d+\.attn\.(bias|masked_bias)"),
+    "gpt2": Family(
+        _gpt2_config, _GPT2, prefix="transformer.", unneeded=r"h\.\d+\.attn\.(bias|masked_bias)"
+    ),
     "llama": Family(
-        _llama_config, _LLAMA, "model.", r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+        _llama_config,
+        _LLAMA,
+        prefix="model.",
+        unneeded=r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
     ),
     "bart": Family(
-        _bart_config, _BART, "model.", r"(encoder|decoder)\.embed_tokens\.weight|lm_head\.weight"
+        _bart_config,
+        _BART,
+        prefix="model.",
+        unneeded=r"(encoder|decoder)\.embed_tokens\.weight",
+        copies={
+            "encoder.embed_tokens.weight": "shared.weight",
+            "decoder.embed_tokens.weight": "shared.weight",
+        },
     ),
 }
 
@@ -381,17 +433,32 @@ def to_ours(
             f"these families can be read: {', '.join(FAMILIES)}."
         )
     theirs = {_plain_name(name, family.prefix): tensor for name, tensor in tensors.items()}
+    for name, other in family.stand_ins.items():
+        if name not in theirs and other in theirs:
+            theirs[name] = theirs[other]
     config = family.configure(Values(values, source), set(theirs))
+    for copy, of in family.copies.items() if not config.tied else ():
+        if copy in theirs and of in theirs and not torch.equal(theirs[copy], theirs[of]):
+            raise CheckpointError(
+                f"{source}: {copy} differs from {of}; models with several token embeddings "
+                "are not supported."
+            )
     ours: dict[str, Tensor] = {}
     used: set[str] = set()
     for our_name, (their_name, convert) in _expanded(family, config):
         if their_name not in theirs:
             raise CheckpointError(f"{source}: the tensor {their_name} is missing.")
-        ours[our_name] = convert(theirs[their_name])
+        try:
+            ours[our_name] = convert(theirs[their_name])
+        except (IndexError, RuntimeError):  # of a shape that can't be cut or turned
+            shape = tuple(theirs[their_name].shape)
+            raise CheckpointError(
+                f"{source}: the tensor {their_name} has the impossible shape {shape}."
+            ) from None
         used.add(their_name)
     unneeded = re.compile(family.unneeded)
     for name in sorted(set(theirs) - used):
-        tied_copy = config.tied and name == "lm_head.weight"
+        tied_copy = config.tied and name == family.rules["head.matrix.weight"][0]
         if not (tied_copy or unneeded.fullmatch(name)):
             raise CheckpointError(f"{source}: unexpected tensor {name}.")
     return config, ours
