@@ -329,7 +329,7 @@ def test_an_outcome_keeps_every_question(bench: Workbench, tiny: Fitting) -> Non
 
 
 def _mean_loss(model: Decoder, text: ReadingExercise) -> float:
-    _, (sequence,) = encode(model, small_bases.tokenizer(), [text], Dice("any"))
+    _, (sequence,), _ = encode(model, small_bases.tokenizer(), [text], Dice("any"))
     ids = torch.as_tensor(sequence)
     with torch.inference_mode():
         logits = model.logits(model(ids[None, :-1]))[0]
@@ -374,7 +374,7 @@ def test_the_memory_of_a_step(moving: str) -> None:
     n_moving = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert (memory.gradients, memory.optimizer) == (4 * n_moving, 8 * n_moving)
     assert memory.weights == 4 * sum(p.numel() for p in model.parameters())
-    form, sequences = encode(model, small_bases.tokenizer(), exercises, Dice("any"))
+    form, sequences, _ = encode(model, small_bases.tokenizer(), exercises, Dice("any"))
     (group,) = cut_into_batches(sequences, form.length, 10_000)
     batch: Any = form.batch(group)
     freezing.training_mode(model)

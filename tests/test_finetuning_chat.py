@@ -159,7 +159,8 @@ def test_what_does_not_fit_is_left_out() -> None:
     small = tiny_models.tiny_reader(max_length=64).model
     long = _asked("a " * 60)
     assert those_that_fit(small, TOKENIZER, [EXERCISES[0], long]) == [EXERCISES[0]]
-    assert len(encode(small, TOKENIZER, [EXERCISES[0], long], Dice(0))[1]) == 1
+    _, fitting, left_out = encode(small, TOKENIZER, [EXERCISES[0], long], Dice(0))
+    assert (len(fitting), left_out) == (1, 1)
 
 
 def test_what_can_not_be_written_as_a_conversation_is_said() -> None:

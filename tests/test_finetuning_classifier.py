@@ -10,6 +10,7 @@ import pytest
 import small_bases
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minirag.errors import CheckpointError, UsageError
@@ -189,6 +190,20 @@ def test_directories_that_hold_no_classifier(tmp_path: Path) -> None:
     about = json.loads((tmp_path / CLASSIFIER).read_text("utf-8"))
     (tmp_path / CLASSIFIER).write_text(json.dumps({**about, "labels": ["a", "b"]}), "utf-8")
     with pytest.raises(CheckpointError, match=rf"{CLASSES}: linear.weight should have shape"):
+        Classifier.load(tmp_path)
+    for wrong, said in (
+        ({"pooling": "max"}, "pooling should be one of mean, cls, last and is 'max'"),
+        ({"labels": "abc"}, "labels should be a list of classes and is 'abc'"),
+        ({"max_tokens": 0}, "max_tokens should be 1 or more and is 0"),
+        ({"dropout": 1.5}, "dropout should be a share from 0 to below 1 and is 1.5"),
+    ):
+        (tmp_path / CLASSIFIER).write_text(json.dumps({**about, **wrong}), "utf-8")
+        with pytest.raises(CheckpointError, match=said):
+            Classifier.load(tmp_path)
+    (tmp_path / CLASSIFIER).write_text(json.dumps(about), "utf-8")
+    head = load_file(tmp_path / CLASSES)
+    save_file({**head, "extra": torch.ones(1)}, tmp_path / CLASSES)
+    with pytest.raises(CheckpointError, match="holds extra, which is no part of a classifier's"):
         Classifier.load(tmp_path)
     (tmp_path / CLASSIFIER).write_text("{}", "utf-8")
     with pytest.raises(CheckpointError, match="can't be read: KeyError"):

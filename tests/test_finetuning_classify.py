@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -16,7 +17,12 @@ from tiny_models import tiny_tokenizer
 
 from minirag.cli.main import main
 from minirag.errors import TrainingError, UsageError
-from minirag.finetuning.classifier import Classifier, EncoderBase
+from minirag.finetuning.classifier import (
+    Classifier,
+    ClassifierModel,
+    EncoderBase,
+    LabelledTokens,
+)
 from minirag.finetuning.classify import (
     ClassifierConfig,
     ClassifierReport,
@@ -32,6 +38,7 @@ from minirag.finetuning.config import FineTuneConfig, Lora
 from minirag.finetuning.from_scratch import FROM_SCRATCH
 from minirag.finetuning.labelled import LabelledData, LabelledText
 from minirag.finetuning.laboratory_texts import LaboratoryTexts, laboratory_texts
+from minirag.finetuning.lora import ADAPTER, load_lora
 from minirag.finetuning.run import CHECKPOINT, RESULT
 from minirag.metrics import macro_f1, wilson_interval
 from minirag.text.reading_format import framing_tokenizer
@@ -96,6 +103,17 @@ def test_the_majority_is_that_of_the_training() -> None:
     found = majority(LabelledData("mine", train, test, test))
     assert found.confusion == ((0, 2), (0, 1))
     assert found.loss == pytest.approx(-(2 * math.log(0.4) + math.log(0.6)) / 3)
+
+
+def test_the_majority_looks_for_the_classes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[LabelledData] = []
+    labels = LabelledData.labels.fget
+    assert labels is not None
+    whole = data()
+    counting = property(lambda self: looked.append(self) or labels(self))
+    monkeypatch.setattr(LabelledData, "labels", counting)
+    majority(whole)
+    assert len(looked) == 1
 
 
 def test_of_many_classes_the_worst_confusions_are_shown() -> None:
@@ -243,6 +261,20 @@ def test_with_lora_the_head_moves_too_and_the_adapters_are_merged(tmp_path: Path
         said = saved.predict([text.text for text in data().test])
     right = sum(text.label == label for text, label in zip(data().test, said, strict=True))
     assert report.after.accuracy.value == right / len(said)
+    # The adapter's file has the head, too: on a fresh model it gives the same.
+    fresh = ClassifierModel(copy.deepcopy(base().model), 2, "mean", HEAD.dropout, seed=99).eval()
+    load_lora(fresh, tmp_path / ADAPTER)
+    batch = saved.layout.batch([LabelledTokens(saved.layout.encode(["a river"])[0][0], 0)])
+    found = [m.logits(m(batch.ids, batch.keep), batch.keep) for m in (fresh, saved.model)]
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+    assert found[0].abs().max() > 1e-3
+
+
+def test_with_lora_a_head_that_is_to_be_frozen_stays() -> None:
+    config = _with(lora=Lora(rank=2), freeze="head")
+    run = ClassifierTuning(base(), data(), config, HEAD, Path(), small_bases.CPU)
+    moving = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    assert {name.rpartition(".")[2] for name in moving} == {"lora_a", "lora_b"}
 
 
 # --------------------------------------------------------------------------------------- mistakes

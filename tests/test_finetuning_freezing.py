@@ -231,7 +231,7 @@ def test_schedules_by_name() -> None:
         return (1 + p * (ratio - 1)) / ratio
 
     for step in range(101):
-        assert at("slanted", step) == pytest.approx(slanted(step), abs=1e-9)
+        assert at("slanted", step, 0.1) == pytest.approx(slanted(step), abs=1e-9)
     with pytest.raises(UsageError, match="give one of linear, cosine, slanted, constant"):
         at("stepwise", 0)
     for wrong in ({"total_steps": 0}, {"rise": 0.0}, {"rise": 1.0}, {"ratio": 0.5}):

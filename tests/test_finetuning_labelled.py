@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def test_a_file_is_split_by_class_and_every_text_is_used_once() -> None:
     other = labelled_data("mine", texts, seed=1)
     assert other.test != data.test
     assert other.fingerprint() != data.fingerprint()
+    for part in ("validation", "test"):
+        changed = dataclasses.replace(data, **{part: getattr(data, part)[1:]})
+        assert changed.fingerprint() == data.fingerprint()  # the same is learned from
+        assert changed.tests_fingerprint() != data.tests_fingerprint()
     assert data.labels == ("middling", "often", "rare")
     assert "'often' has 81, 'rare' 1 (81.0 to 1)" in balance(data)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import small_bases
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minirag.errors import CheckpointError, UsageError
@@ -119,6 +123,60 @@ def test_the_adapter_alone_is_a_small_file_for_its_own_base(tmp_path: Path) -> N
         load_lora(small_bases.decoder(), tmp_path / checkpoints.WEIGHTS)
 
 
+def _tampered(path: Path, change: Callable[[dict[str, Tensor]], object], **about: object) -> Path:
+    """A whole adapter's file with other tensors, or another description."""
+    save_lora(_learned(), path, LORA)
+    with safe_open(path, framework="pt") as file:
+        said = json.loads(file.metadata()["minirag-lora"])
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, {"minirag-lora": json.dumps({**said, **about})})
+    return path
+
+
+_QUERY = "tower.blocks.0.attention.query"
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "said"),
+    [
+        (lambda t: t.update({f"{_QUERY}.lora_a": torch.ones(1)}), {},
+         r"query.lora_a should have the shape \(3, 16\) and is \(1,\)"),
+        (lambda t: t.pop(f"{_QUERY}.lora_b"), {},
+         r"query.lora_b should have the shape \(16, 3\) and is missing"),
+        (lambda t: t.update({"tower.blocks.0.attention.key.lora_a": torch.ones(3, 16)}), {},
+         "holds tower.blocks.0.attention.key.lora_a, which belongs to none of the layers"),
+        (lambda t: t.update({"somewhere": torch.ones(2)}), {}, "holds somewhere, which belongs to"),
+        (lambda t: t.clear(), {}, "holds no adapter"),
+        (lambda t: None, {"rank": 4}, r"should have the shape \(4, 16\) and is \(3, 16\)"),
+        (lambda t: None, {"rank": 10**9}, r"should have the shape \(1000000000, 16\)"),
+        (lambda t: None, {"alpha": "much"}, "is damaged or no adapter"),
+        (lambda t: None, {"rank": 0}, "LoRA's rank is 0"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_its_description_changes_nothing(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], object], about: dict, said: str
+) -> None:
+    path, model = _tampered(tmp_path / ADAPTER, change, **about), small_bases.decoder()
+    with pytest.raises(CheckpointError, match=said):
+        load_lora(model, path)
+    assert not list(adapted(model))
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_what_moved_beside_the_adapters_is_stored_with_them(tmp_path: Path) -> None:
+    model = _learned()
+    model.tower.final_norm.requires_grad_(True)
+    with torch.no_grad():
+        model.tower.final_norm.weight.add_(0.5)
+    save_lora(model, tmp_path / ADAPTER, LORA)
+    again = small_bases.decoder()
+    load_lora(again, tmp_path / ADAPTER)
+    assert torch.equal(again(IDS), model(IDS))
+    moving = [{n for n, p in m.named_parameters() if p.requires_grad} for m in (model, again)]
+    assert moving[0] == moving[1]
+
+
 def test_a_shipped_bases_adapter_has_a_hundred_kilobytes(tmp_path: Path) -> None:
     base = Base.load("gpt-base")
     add_lora(base.model, Lora(), seed=0)
@@ -132,6 +190,9 @@ def test_what_can_not_be_adapted_or_saved_is_said(tmp_path: Path) -> None:
         add_lora(model, Lora(targets=("query", "q_proj")), seed=0)
     with pytest.raises(UsageError, match="they are tied"):
         add_lora(model, Lora(targets=("matrix",)), seed=0)
+    queries = {f"tower.blocks.{i}.attention.query.weight" for i in range(3)}
+    with pytest.raises(UsageError, match="targets query name is frozen: freeze less"):
+        add_lora(model, Lora(targets=("query",)), seed=0, without=queries)
     with pytest.raises(UsageError, match="no adapters to save"):
         save_lora(model, tmp_path / ADAPTER, LORA)
     learned = _learned()

@@ -43,7 +43,7 @@ def _louder(model: Any_) -> Any_:
 
 
 def _batch(model: Any_, exercises: list[ReadingExercise]):
-    form, sequences = encode(model, small_bases.tokenizer(), exercises, Dice(1))
+    form, sequences, _ = encode(model, small_bases.tokenizer(), exercises, Dice(1))
     return form.batch(sequences)
 
 
@@ -128,7 +128,7 @@ def test_a_batch_of_masked_labels_is_refused() -> None:
 
 def test_every_sequence_once_an_epoch_and_the_same_again() -> None:
     model = small_bases.decoder()
-    form, sequences = encode(model, small_bases.tokenizer(), small_bases.exercises(30), Dice(1))
+    form, sequences, _ = encode(model, small_bases.tokenizer(), small_bases.exercises(30), Dice(1))
 
     def epochs(seed: int) -> Epochs:
         return Epochs(form, sequences, seed=seed, tokens_per_batch=1500, accumulate=2)
@@ -156,8 +156,8 @@ def test_every_sequence_once_an_epoch_and_the_same_again() -> None:
 
 def test_rehearsal_makes_up_its_share_of_the_tokens() -> None:
     model = small_bases.decoder()
-    form, domain = encode(model, small_bases.tokenizer(), small_bases.exercises(20), Dice(1))
-    _, general = encode(model, small_bases.tokenizer(), small_bases.exercises(60, 9), Dice(1))
+    form, domain, _ = encode(model, small_bases.tokenizer(), small_bases.exercises(20), Dice(1))
+    _, general, _ = encode(model, small_bases.tokenizer(), small_bases.exercises(60, 9), Dice(1))
     mixed = with_rehearsal(form, domain, iter(general), 0.25)
     assert mixed[: len(domain)] == domain
     tokens = [form.length(s) for s in mixed]
@@ -175,7 +175,7 @@ def test_what_fits_nowhere_is_said() -> None:
 
 
 def _epochs(model: Any_, exercises: list[ReadingExercise], length: int | None = None) -> Epochs:
-    form, sequences = encode(model, small_bases.tokenizer(), exercises, Dice(1))
+    form, sequences, _ = encode(model, small_bases.tokenizer(), exercises, Dice(1))
     if length is not None:  # a fixed length: no padding anywhere
         sequences = [s[: length + 1] for s in sequences if len(s) > length]
     return Epochs(form, sequences, seed=2, tokens_per_batch=600, accumulate=1, rest_weight=0.5)

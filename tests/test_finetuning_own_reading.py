@@ -11,8 +11,9 @@ import small_bases
 
 from minirag.cli.main import main
 from minirag.errors import DataError, UsageError
+from minirag.finetuning import own_reading
 from minirag.finetuning.data import FineTuneData
-from minirag.finetuning.own_reading import own_data, read_own_questions
+from minirag.finetuning.own_reading import OwnQuestion, own_data, read_own_questions
 from minirag.transformer import checkpoints
 
 
@@ -144,3 +145,24 @@ def test_the_command_reads_it(
     assert "seen enough" in capsys.readouterr().err
     assert given == [own_data(path, "raft", questions=5, questions_on_the_way=5)]
     assert given[0].name == "mine.jsonl, raft"
+
+
+def test_wordings_are_held_out_without_comparing_all_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = [
+        OwnQuestion(f"q{i} w{w}", f"a{i}", (), "en", f"a{i}") for i in range(60) for w in range(3)
+    ]
+    compared: list[int] = []
+    equal = OwnQuestion.__eq__
+
+    def counting(self: OwnQuestion, other: object) -> bool:
+        compared.append(1)
+        return equal(self, other)
+
+    monkeypatch.setattr(OwnQuestion, "__eq__", counting)
+    learned, validation, test = own_reading._by_wording(Path("mine"), asked, 0)
+    assert len(compared) < 3 * len(asked)
+    monkeypatch.undo()
+    assert learned == [q for q in asked if not q.question.endswith("w2")]
+    assert len(validation) == len(test) == 30

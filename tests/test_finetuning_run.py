@@ -35,6 +35,7 @@ from minirag.finetuning.writer_run import FineTuning
 from minirag.metrics import wilson_interval
 from minirag.text.reading_format import PAD, SPECIAL_TOKENS, reading_example
 from minirag.text.tokenizer import Tokenizer
+from minirag.training.curves import History
 from minirag.training.evaluate_reading import Score
 from minirag.training.loop import Diverged, Step
 from minirag.training.resume import save_run
@@ -160,6 +161,9 @@ def test_runs_are_not_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     fewer = dataclasses.replace(data, train=data.train[1:])
     with pytest.raises(UsageError, match="another data"):
         _finetune(tmp_path, data=fewer, resume=True)
+    for other_tests in ({"validation": data.test}, {"test": data.validation}):
+        with pytest.raises(UsageError, match="another validation or test: give the same options"):
+            _finetune(tmp_path, data=dataclasses.replace(data, **other_tests), resume=True)
     _finetune(tmp_path, resume=True)
     with pytest.raises(UsageError, match="holds a finished fine-tuning"):
         _finetune(tmp_path)
@@ -246,14 +250,28 @@ def test_without_patience_the_last_weights_are_kept(monkeypatch: pytest.MonkeyPa
     assert (report.kept_step, report.stopped) == (6, "all 6 steps are done.")
 
 
+def test_a_limit_to_what_is_forgotten_holds_without_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run goes on to its end, and what is kept is the best that forgot little enough."""
+    judged = _scripted(monkeypatch, [10, 40, 60, 80], [90, 88, 70, 10])
+    report = _finetune(None, _with(validate_every=2, max_steps=6, max_forgetting=0.03))
+    assert judged == [0, 2, 4, 6]
+    assert (report.steps, report.kept_step) == (6, 2)
+
+
 def test_a_loss_that_is_no_number_ends_the_run_at_its_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scripted(monkeypatch, [10, 60, 20], [90] * 3)
     batches = FineTuning.batches
 
+    last_tokens: list[int] = []  # of the last step that is made
+
     def poisoned(self: FineTuning):
         for number, parts in enumerate(batches(self)):
+            if number == 4:
+                last_tokens.append(sum(part.batch.n_tokens for part in parts))
             if number == 5:
                 for part in parts:
                     part.shares.mul_(float("inf"))
@@ -262,6 +280,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_best(
     monkeypatch.setattr(FineTuning, "batches", poisoned)
     report = _finetune(tmp_path, _with(validate_every=2))
     assert report.steps == 5
+    assert report.tokens == report.history.validations[-1]["tokens"] + last_tokens[0]
     assert report.kept_step == 2
     assert report.stopped.startswith("step 5: the loss is inf")
     assert "The weights of its best step are kept." in report.stopped
@@ -275,6 +294,27 @@ def test_a_run_that_comes_apart_ends_and_says_why() -> None:
     assert report.steps == 20
     assert "has come apart. Lower the rate" in report.stopped
     assert report.kept_step < report.steps
+
+
+@pytest.mark.parametrize(
+    ("make", "way", "rest_weight"),
+    [
+        (small_bases.decoder, "closed-book", 0.0),
+        (small_bases.decoder, "raft", 0.5),
+        (small_bases.decoder, "pretraining", 1.0),  # no answers
+        (small_bases.encoder_decoder, "raft", 0.5),  # nothing but answers
+    ],
+)
+def test_guessing_costs_what_a_model_loses_that_finds_all_alike(
+    tmp_path: Path, make, way: str, rest_weight: float
+) -> None:
+    model, data = make(), small_bases.data(way)
+    with torch.no_grad():
+        model.head.matrix.weight.zero_()
+    config = _with(rest_weight=rest_weight)
+    run = FineTuning(small_bases.base(model), data, config, tmp_path, small_bases.CPU)
+    loss = held_out_loss(run.model, run.tokenizer, data.train, rest_weight)
+    assert run.guessing == pytest.approx(loss, rel=1e-4)
 
 
 def test_all_masked_and_other_mistakes_are_no_divergence() -> None:
@@ -325,7 +365,7 @@ def test_the_table_shows_adaptation_and_forgetting() -> None:
     report = FineTuneReport(
         base="small", data="medicine, raft", laboratory=None, config=CONFIG,
         model=small_bases.decoder(), weights=[], before=validation(5, 36, 80.0),
-        after=validation(45, 30, 12.25), history=running.History(), steps=7, kept_step=7,
+        after=validation(45, 30, 12.25), history=History(), steps=7, kept_step=7,
         stopped="", seconds=1.0, processor_seconds=1.0, tokens=1, epoch_steps=7,
         optimizer_bytes=0, cache_bytes=0, notes=[], base_sha256="", machine={}, command="",
     )  # fmt: skip
@@ -403,6 +443,7 @@ def test_what_can_not_be_begun_with_is_said(tmp_path: Path) -> None:
         ({"rehearsal": -0.1}, "rehearsal is -0.1"),
         ({"rest_weight": -1.0}, "rest_weight is -1.0"),
         ({"max_forgetting": -0.1}, "max_forgetting is -0.1: give a share"),
+        ({"schedule": "slanted", "warmup": 0.0}, "warmup is 0, so that nothing rises"),
     ],
 )
 def test_configurations_that_cannot_be_meant(wrong: dict[str, float], said: str) -> None:
@@ -439,6 +480,25 @@ def test_the_command_prints_adaptation_and_forgetting(
     assert "is no part of this model" in capsys.readouterr().err
     assert main([*command, "--freeze", "0-2,embeddings,head", "--out", str(tmp_path / "x")]) == 8
     assert "every weight of the model is frozen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--lora-alpha", "16"], "give --lora RANK, too"),
+        (["--lora-targets", "query"], "give --lora RANK, too"),
+        (["--task", "sentiment", "--lora-targets", "query"], "give --lora RANK, too"),
+        (["--no-scratch"], "--task reading has no baseline from random weights"),
+        (["--scratch-rate", "1e-3"], "--task reading has no baseline from random weights"),
+        (["--task", "generate", "--no-scratch"], "--task generate has no baseline"),
+        (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["finetune", *options]) == 64
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_ways_and_languages_that_do_not_exist_are_refused() -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from minirag.errors import CheckpointError, StoreError, TrainingError, UsageError
+from minirag.training import resume
 from minirag.training.loop import Optimization, make_optimizer, training_steps
-from minirag.training.resume import load_run, read_run, save_run
+from minirag.training.resume import difference, load_run, read_run, save_run
 from minirag.training.schedules import Schedule
 
 
@@ -63,6 +64,11 @@ def test_linear_schedule_and_a_plateau_that_does_not_depend_on_the_length() -> N
     assert [linear(s) for s in (0, 5, 10, 20)] == [1.0, 0.75, 0.5, 0.0]
     short, long = (Schedule(n, warmup_steps=7, decay_share=0.25) for n in (100, 9000))
     assert [short(s) for s in range(70)] == [long(s) for s in range(70)]
+
+
+def test_without_a_decay_the_rate_stays_after_the_last_step() -> None:
+    constant = Schedule(total_steps=10, decay_share=0.0)
+    assert [constant(step) for step in (0, 9, 10, 11, 500)] == [1.0] * 5
 
 
 @pytest.mark.parametrize(
@@ -187,6 +193,76 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path) -> None:
     assert first + _train(model, optimizer, 5, 7) == losses
     for resumed, uninterrupted in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(resumed, uninterrupted)
+
+
+def test_buffers_belong_to_a_run_and_a_checkpoint_without_them_can_be_read(
+    tmp_path, monkeypatch
+) -> None:
+    def net(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Sequential(_net(seed), nn.BatchNorm1d(3))
+        model.register_buffer("computed", torch.tensor(float(seed)), persistent=False)
+        return model, make_optimizer(model, Optimization())
+
+    model, optimizer = net(0)
+    _train(model, optimizer, 0, 2)
+    save_run(tmp_path, model, optimizer, {})
+    again, other = net(1)
+    load_run(tmp_path, again, other)
+    assert model[1].running_mean.abs().max() > 0
+    assert torch.equal(again[1].running_mean, model[1].running_mean)
+    assert again.computed == 1
+    assert _train(again, other, 2, 3) == _train(model, optimizer, 2, 3)
+    with monkeypatch.context() as patched:  # as an older minirag saved it
+        patched.setattr(resume, "_buffers", lambda _: {})
+        save_run(tmp_path, model, optimizer, {})
+    again, other = net(1)
+    load_run(tmp_path, again, other)
+    assert torch.equal(again[0][0].weight, model[0][0].weight)
+    assert (again[1].running_mean == 0).all()
+
+
+def test_on_a_gpu_its_own_random_state_is_kept(monkeypatch) -> None:
+    """Without a GPU: what is asked of torch, and what of an older checkpoint is not."""
+    put: list[object] = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([device.index]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *given: put.append(given))
+    gpu = torch.device("cuda", 3)
+    state = resume._random_state(gpu)
+    resume._set_random_state(state, gpu)
+    assert put == [(state["cuda_random_state"], gpu)]
+    assert state["cuda_random_state"].tolist() == [3]
+    old = resume._random_state(torch.device("cpu"))
+    assert list(old) == ["random_state"]
+    resume._set_random_state(old, gpu)
+    assert len(put) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_resumed_run_on_a_gpu_draws_the_same(tmp_path) -> None:
+    def net(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = _net(seed, dropout=0.3).cuda()
+        return model, make_optimizer(model, Optimization())
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, n: int):
+        batches = [batch.cuda() for batch in _batches(12)[first : first + n]]
+        loss = training_steps(model, batches, _loss, optimizer, lambda _: 1.0, first_step=first)
+        return [step.loss for step in loss]
+
+    model, optimizer = net(0)
+    train(model, optimizer, 0, 3)
+    save_run(tmp_path, model, optimizer, {})
+    losses = train(model, optimizer, 3, 5)
+    torch.manual_seed(99)
+    again, other = net(1)
+    load_run(tmp_path, again, other)
+    assert train(again, other, 3, 5) == pytest.approx(losses, rel=1e-5)
+
+
+def test_what_two_recipes_differ_in_can_be_gone() -> None:
+    assert difference({"a": 1, "b": 2}, {"a": 1, "b": 3}) == "b: 2 then, 3 now"
+    assert difference({"a": 1, "gone": 2}, {"a": 1}) == "gone: 2 then, nothing now"
+    assert difference({"a": 1}, {"a": 1, "new": None}) == "new: nothing then, None now"
+    assert difference(3, 4) == "3 then, 4 now"
 
 
 def test_a_checkpoint_of_another_model_or_a_damaged_one_is_refused(tmp_path) -> None:

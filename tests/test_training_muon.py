@@ -3,9 +3,12 @@
 import copy
 
 import pytest
+import small_bases
 import torch
 from torch import nn
 
+from minirag.errors import UsageError
+from minirag.finetuning.freezing import untie
 from minirag.training.loop import Optimization, make_optimizer, training_steps
 from minirag.training.muon import orthogonalized
 from minirag.training.resume import load_run, save_run
@@ -34,13 +37,21 @@ class _Net(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         self.table = nn.Embedding(11, 6)
-        self.first = nn.Linear(6, 16)
-        self.norm = nn.LayerNorm(16)
-        self.second = nn.Linear(16, 16, bias=False)
+        self.blocks = nn.ModuleList(
+            [nn.Linear(6, 16), nn.Tanh(), nn.LayerNorm(16), nn.Linear(16, 16, bias=False)]
+        )
+        self.head = nn.Linear(16, 11, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.second(self.norm(self.first(self.table(x)).tanh()))
+        x = self.table(x)
+        for block in self.blocks:
+            x = block(x)
+        scores: torch.Tensor = self.head(x)
         return scores
+
+    @property
+    def maps(self) -> list[nn.Parameter]:
+        return [self.blocks[0].weight, self.blocks[3].weight]
 
 
 def _loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -62,12 +73,12 @@ def test_the_same_steps_as_torchs_muon_and_adamw() -> None:
     schedule = lambda step: 1 / (1 + step)  # noqa: E731
     list(training_steps(ours, batches, _loss, make_optimizer(ours, MUON), schedule, max_norm=1e9))
 
-    maps = [theirs.first.weight, theirs.second.weight]
     muon = torch.optim.Muon(
-        maps, lr=0.02, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+        theirs.maps, lr=0.02, weight_decay=0.3, momentum=0.95, adjust_lr_fn="match_rms_adamw"
     )
-    vectors = [theirs.first.bias, theirs.norm.weight, theirs.norm.bias]
-    groups = [{"params": [theirs.table.weight], "weight_decay": 0.3}, {"params": vectors}]
+    vectors = [p for p in theirs.parameters() if p.dim() == 1]
+    tables = [theirs.table.weight, theirs.head.weight]
+    groups = [{"params": tables, "weight_decay": 0.3}, {"params": vectors}]
     adamw = torch.optim.AdamW(groups, lr=0.02, betas=MUON.betas, weight_decay=0.0)
     for step, batch in enumerate(batches):
         for optimizer in (muon, adamw):
@@ -82,25 +93,45 @@ def test_the_same_steps_as_torchs_muon_and_adamw() -> None:
         torch.testing.assert_close(p, q, rtol=0.02, atol=2e-3, msg=name)
 
 
-def test_tables_and_vectors_are_adamws() -> None:
+def test_tables_heads_and_vectors_are_adamws() -> None:
     model = _Net(0)
     optimizer = make_optimizer(model, MUON)
     groups = {True: [], False: []}
     for group in optimizer.param_groups:
         groups[group["orthogonal"]] += map(id, group["params"])
-    assert set(groups[True]) == {id(model.first.weight), id(model.second.weight)}
+    assert groups[True] == [id(p) for p in model.maps]
     everything = [id(p) for p in model.parameters()]
     assert sorted(groups[True] + groups[False]) == sorted(everything)
 
 
+def test_an_untied_head_is_adamws_and_a_tied_model_is_moved_as_before() -> None:
+    model = small_bases.decoder()
+    names = {id(p): name for name, p in model.named_parameters()}
+
+    def muons() -> set[str]:
+        groups = make_optimizer(model, MUON).param_groups
+        return {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
+
+    matrices = {name for name, p in model.named_parameters() if p.dim() == 2}
+    assert muons() == matrices - {"tower.embeddings.token.weight"}
+    untie(model)
+    names[id(model.head.matrix.weight)] = "head.matrix.weight"
+    assert muons() == matrices - {"tower.embeddings.token.weight"}
+
+
+def test_optimizers_that_there_are_not_are_refused() -> None:
+    with pytest.raises(UsageError, match="the optimizer is 'sgd': give one of adamw, muon"):
+        Optimization(matrices="sgd")
+
+
 def test_a_frozen_matrix_stays_and_has_no_state() -> None:
     model = _Net(0)
-    model.first.weight.requires_grad_(False)
-    before = model.first.weight.clone()
+    frozen = model.maps[0].requires_grad_(False)
+    before = frozen.clone()
     optimizer = make_optimizer(model, MUON)
     list(training_steps(model, _batches(3), _loss, optimizer, lambda _: 1.0))
-    assert torch.equal(before, model.first.weight)
-    assert model.first.weight not in optimizer.state
+    assert torch.equal(before, frozen)
+    assert frozen not in optimizer.state
 
 
 def test_a_resumed_run_takes_the_same_steps(tmp_path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from minirag.cli.main import main
 from minirag.corpus.exercises import ExerciseMix
 from minirag.errors import ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
 from minirag.training import report as reporting
-from minirag.training import resumable, watch
+from minirag.training import resumable, vocabulary, watch
 from minirag.training.card import card, card_agrees
 from minirag.training.curves import History
 from minirag.training.evaluate_reading import (
@@ -21,9 +25,13 @@ from minirag.training.evaluate_reading import (
     reading_tests,
     validation_tests,
 )
+from minirag.training.muon import Muon
 from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import GPT_BASE, RECIPES, Recipe, Stage, recipe_named
 from minirag.training.report import well_known_fingerprint
+from minirag.training.resume import read_run
+from minirag.training.run import Pretraining
+from minirag.training.vocabulary import compare_vocabularies
 from minirag.training.weights import (
     inspect_weights,
     locate_weights,
@@ -103,6 +111,75 @@ def test_the_same_again_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "third")
     )
     assert first == third
+
+
+def _whole(tmp_path: Path) -> tuple[list[float], int, bytes]:
+    return (
+        _losses(tmp_path),
+        json.loads((tmp_path / "training.json").read_text("utf-8"))["tokens"],
+        (tmp_path / "model.safetensors").read_bytes(),
+    )
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a terminal: a process in the background may have been told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_in_the_middle_of_a_step_saves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first waits for the end of the step; the second doesn't, and nothing is saved then."""
+    recipe, watching = TINY.with_steps(5), dataclasses.replace(QUIET, checkpoint_every=2)
+    pretrain(recipe, tmp_path / "whole", seed=3, machine=CPU, watching=watching)
+
+    def interrupted(owner: type, name: str, times: int, out: Path) -> int:
+        """Press so many times in step 3; the step of the checkpoint that is left."""
+        original, calls = getattr(owner, name), []
+
+        def pressed(*args):
+            done = original(*args)
+            calls.append(1)
+            if len(calls) == 4:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
+            return done
+
+        monkeypatch.setattr(owner, name, pressed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe, out, seed=3, machine=CPU, watching=watching)
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        step: int = read_run(out / resumable.CHECKPOINT)["progress"]["step"]
+        return step
+
+    for owner, name, times, saved in (
+        (Pretraining, "loss", 1, 4),
+        (Pretraining, "loss", 2, 2),
+        (Muon, "_orthogonal_step", 2, 2),  # the matrices have moved, AdamW's weights not yet
+    ):
+        out = tmp_path / f"{name} {times}"
+        assert interrupted(owner, name, times, out) == saved
+        pretrain(recipe, out, seed=3, machine=CPU, watching=watching, resume=True)
+        assert _whole(out) == _whole(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_outside_the_main_thread_ctrl_c_is_left_alone() -> None:
+    def look() -> None:
+        with watch.ctrl_c_waits() as stop_if_pressed:
+            found.append(signal.getsignal(signal.SIGINT))
+            stop_if_pressed()
+
+    found: list[object] = []
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [signal.default_int_handler]
 
 
 def test_what_is_asked_for_must_fit_what_is_there(tmp_path: Path) -> None:
@@ -212,6 +289,33 @@ def test_precision_is_chosen_or_given() -> None:
     assert this_machine("bf16").bf16 is True
     with pytest.raises(UsageError, match="fp64"):
         this_machine("fp64")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------- vocabularies
+
+
+def test_vocabularies_of_several_sizes_are_compared() -> None:
+    small, large = compare_vocabularies(TINY, sizes=(300, 420), n=20)
+    assert (small["vocab_size"], large["vocab_size"]) == (300, 420)
+    assert small["tokens_per_word"] > large["tokens_per_word"] > 1
+    assert small["pieces_per_domain_word"] > large["pieces_per_domain_word"] > 1
+    assert small["domain_words"] == large["domain_words"] > 10
+    assert 0 <= large["domain_words_in_known_pieces"] <= 1
+
+
+def test_a_command_leaves_the_comparison_for_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = json.loads((weights_root() / "gpt-base" / "vocabulary.json").read_text("utf-8"))
+    monkeypatch.setattr(vocabulary, "compare_vocabularies", lambda recipe: entries)
+    command = ["pretrain", "--compare-vocabularies", "--out", str(tmp_path)]
+    assert main([*command, "gpt-base"]) == 0
+    assert json.loads((tmp_path / "vocabulary.json").read_text("utf-8")) == entries
+    assert f"1,024 entries: {entries[2]['tokens_per_word']} tokens a word" in (
+        capsys.readouterr().out
+    )
+    assert main([*command, "bert-base"]) == 64
+    assert "takes the vocabulary of gpt-base" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------- weights

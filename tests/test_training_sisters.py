@@ -28,10 +28,15 @@ from minirag.text.reading_format import (
 from minirag.text.tokenizer import Tokenizer
 from minirag.training import report as reporting
 from minirag.training import run as running
-from minirag.training.batches import NO_TARGET, ExerciseBatches
+from minirag.training.batches import NO_TARGET, ExerciseBatches, pad_right
 from minirag.training.card import card, card_agrees
-from minirag.training.evaluate_masking import fit_probe, labelled_texts, masked_accuracy
-from minirag.training.evaluate_reading import answer_exercises, reading_tests
+from minirag.training.evaluate_masking import (
+    features,
+    fit_probe,
+    labelled_texts,
+    masked_accuracy,
+)
+from minirag.training.evaluate_reading import answer_exercises, reading_tests, write_answers
 from minirag.training.masking import CHOSEN, MaskingForm, begins_word, mask_words, masked_loss
 from minirag.training.pairs import (
     HIDDEN,
@@ -46,6 +51,7 @@ from minirag.training.recipes import RECIPES, Stage
 from minirag.training.run import form_of
 from minirag.transformer.checkpoints import load
 from minirag.transformer.config import TransformerConfig
+from minirag.transformer.generation import Sampling, generate
 from minirag.transformer.models import Decoder, Encoder, EncoderDecoder
 
 _TEXTS = ["Mount Tor is 911 metres high.", "¿Qué altura tiene el monte Tor?", "Zaslo Glunno"] * 3
@@ -271,6 +277,37 @@ def test_fusion_is_each_part_alone_laid_end_to_end(tokenizer: Tokenizer) -> None
         expected = torch.cat(alone)
         assert int(keep[row].sum()) == len(expected)
         torch.testing.assert_close(memory[row, : len(expected)], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_close_to_the_context_is_not_filled_up_beyond_it(tokenizer: Tokenizer) -> None:
+    """A context of 100 tokens, and what 98 take in a batch would be 112."""
+    ids, keep = pad_right([[5] * 98, [6] * 3], 0, most=100)
+    assert ids.shape == (2, 100)
+    assert keep.sum(dim=1).tolist() == [98, 3]
+    assert pad_right([[5] * 98], 0)[0].shape == (1, 112)
+    assert pad_right([[5] * 101], 0, most=100)[0].shape == (1, 101)  # whole: the model will object
+    config = dataclasses.replace(_config("encoder-decoder", tokenizer), max_length=100)
+    both = _louder(EncoderDecoder(config))
+    source = [10 + i % 300 for i in range(98)]
+    sampling = Sampling(max_new_tokens=5)
+    written = write_answers(both, [[source], [source[:30]]], sampling)
+    alone = generate(both, [source], sampling)[0]
+    assert written[0].ids == alone.ids
+    encoder = Encoder(dataclasses.replace(_config("encoder", tokenizer), max_length=100))
+    assert features(encoder, tokenizer, ["The mill stands. " * 40, "A mill."]).shape == (2, 16)
+
+
+def test_what_is_read_apart_has_to_fit_part_by_part(tokenizer: Tokenizer) -> None:
+    """All exercises with four passages are kept, though together they are beyond the context."""
+    form = ReadingPairForm(tokenizer, 4)
+    mix = ExerciseMix(passages=(0.0, 0.0, 0.0, 1.0), facts=(2, 3), closed_book=0.0, text=0.0)
+    batches = ExerciseBatches(
+        lambda _: form, lambda _: mix, seed=1, tokens_per_batch=4000, max_length=512, pool_size=12
+    )
+    kept = [pair for group in batches._pool(form) for pair in group]
+    assert len(kept) == 12
+    assert {len(pair.sources) for pair in kept} == {4}
+    assert min(map(form.length, kept)) > 512 >= max(map(form.longest, kept))
 
 
 def test_pair_loss_is_the_mean_over_what_is_written(tokenizer: Tokenizer) -> None:

@@ -147,7 +147,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     which("--lora", type=int, metavar="RANK", help="train low-rank adapters, nothing else")
     which("--lora-alpha", type=float, metavar="A", help="default: twice the rank")
-    which("--lora-targets", default="query,value", metavar="LAYERS", help="default: query,value")
+    which("--lora-targets", metavar="LAYERS", help="default: query,value")
     which("--cache", action="store_true", help="compute the frozen lower layers once")
 
     watch = parser.add_argument_group("validation").add_argument
@@ -157,7 +157,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=int,
         default=5,
         metavar="N",
-        help="stop after N validations without a better one; 0: never, and keep the last weights",
+        help="stop after N validations without a better one; 0: never, and keep the last weights "
+        "(with --max-forgetting the best)",
     )
     watch(
         "--max-forgetting",
@@ -211,6 +212,7 @@ def _run_reading(args: argparse.Namespace) -> int:
 
     if args.test is not None:
         raise UsageError("--test goes with a --task such as sentiment: leave it out.")
+    refuse_scratch(args)
     config = config_of(args, RECIPES[args.way])
     on_the_way = min(args.questions, 30)
     what = LaboratoryData(
@@ -262,9 +264,27 @@ def tell(text: str) -> None:
     tqdm.write(text, file=sys.stderr)  # above the bar, if there is one
 
 
+def refuse_scratch(args: argparse.Namespace) -> None:
+    """Of a task that has no baseline from random weights."""
+    from minirag.errors import UsageError
+
+    if args.scratch_rate is not None or args.no_scratch:
+        raise UsageError(
+            f"--task {args.task} has no baseline from random weights: leave --scratch-rate and "
+            "--no-scratch out."
+        )
+
+
 def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfig:
     """The options' configuration; where nothing is given, the recipe's."""
+    from minirag.errors import UsageError
     from minirag.finetuning.config import Lora
+
+    if args.lora is None and not (args.lora_alpha is None and args.lora_targets is None):
+        raise UsageError(
+            "--lora-alpha and --lora-targets say how adapters are made, and none are asked for: "
+            "give --lora RANK, too."
+        )
 
     given = (
         ("epochs", args.epochs),
@@ -280,7 +300,9 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
     lora = None
     if args.lora is not None:
         alpha = 2.0 * args.lora if args.lora_alpha is None else args.lora_alpha
-        targets = tuple(filter(None, (t.strip() for t in args.lora_targets.split(","))))
+        targets = Lora.targets
+        if args.lora_targets is not None:
+            targets = tuple(filter(None, (t.strip() for t in args.lora_targets.split(","))))
         lora = Lora(args.lora, alpha, targets)
     return dataclasses.replace(
         recipe,

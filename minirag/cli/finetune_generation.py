@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.cli.finetune import config_of, tell
+from minirag.cli.finetune import config_of, refuse_scratch, tell
 from minirag.cli.runs import typed
 from minirag.errors import UsageError
 
@@ -135,6 +135,7 @@ def _generate(
         raise UsageError(
             "--test goes with summaries and classes: a tenth of the documents is kept for the test."
         )
+    refuse_scratch(args)
     recipe = TEXT_RECIPE if args.question_column is None else ANSWERS_RECIPE
     config = _config(args, recipe, base, say)
     if args.data is None:

@@ -6,8 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minirag.cli.runs import of_chosen_length
+
+if TYPE_CHECKING:
+    from minirag.training.recipes import Recipe
 
 _DESCRIPTION = """\
 Pretrain the laboratory's base model from nothing: tokenizer, training, scores,
@@ -15,8 +19,9 @@ model card.
 
 Without --minutes or --steps the run has the recipe's full length. The
 directory given with --out gets the model in the hub's layout, its scores and
-its curve; Ctrl-C or a kill loses at most the steps since the last checkpoint,
-and --resume goes on as if nothing had happened.
+its curve; Ctrl-C waits for the end of a step (a second one doesn't) and loses
+none, a kill at most those since the last checkpoint, and --resume goes on as if
+nothing had happened.
 """
 
 
@@ -62,6 +67,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="questions in each test of the finished model; 0: no tests (default: 400)",
     )
+    parser.add_argument(
+        "--compare-vocabularies",
+        action="store_true",
+        help="train no model: leave in --out what vocabularies of several sizes do to the text "
+        "(vocabulary.json), for the model's card",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)
 
@@ -74,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = recipe_named(args.recipe)
     out = args.out or Path("runs") / recipe.name
+    if args.compare_vocabularies:
+        return _compare_vocabularies(recipe, out, args.json)
     machine = this_machine(args.precision)
     recipe = of_chosen_length(args, recipe, out, lambda m: steps_in(m, recipe, machine))
     scores = pretrain(
@@ -96,4 +109,29 @@ def run(args: argparse.Namespace) -> int:
     for s in scores:
         print(f"{s.name:32} {s.right}  (refused {s.refused.value:.3f}, n = {s.n})")
     print(f"the model is in {out}", file=sys.stderr)
+    return 0
+
+
+def _compare_vocabularies(recipe: Recipe, out: Path, as_json: bool) -> int:
+    from minirag.errors import UsageError
+    from minirag.files import write_text_atomically
+    from minirag.training.card import VOCABULARY
+    from minirag.training.vocabulary import compare_vocabularies
+
+    if recipe.vocabulary_of is not None:
+        raise UsageError(
+            f"{recipe.name} takes the vocabulary of {recipe.vocabulary_of}: give that as RECIPE."
+        )
+    entries = compare_vocabularies(recipe)
+    text = json.dumps(entries, indent=1)
+    write_text_atomically(out / VOCABULARY, text + "\n")
+    if as_json:
+        print(text)
+        return 0
+    for entry in entries:
+        print(
+            f"{entry['vocab_size']:>6,} entries: {entry['tokens_per_word']} tokens a word, "
+            f"{entry['domain_words_in_known_pieces']:.3f} of foreign words in known pieces"
+        )
+    print(f"the comparison is in {out / VOCABULARY}", file=sys.stderr)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -82,11 +83,11 @@ def check_vocabulary(name: str, model: Model, tokenizer: Tokenizer) -> None:
         )
 
 
-def fingerprint(model: nn.Module, without: str = "lora_") -> str:
-    """SHA-256 of a model's weights, without those whose last name begins with ``without``."""
+def fingerprint(model: nn.Module, without: Collection[str] = ()) -> str:
+    """SHA-256 of a model's weights, without adapters and the weights of these names."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
-        if not name.rpartition(".")[2].startswith(without):
+        if not (name.rpartition(".")[2].startswith("lora_") or name in without):
             digest.update(name.encode())
             weights = parameter.detach().cpu().contiguous().reshape(-1)
             digest.update(weights.view(torch.uint8).numpy().tobytes())

@@ -30,11 +30,16 @@ def encode(
     tokenizer: Tokenizer,
     exercises: Sequence[ReadingExercise],
     dice: Dice,
-) -> tuple[Form, list[Any]]:
-    """Exercises in the form that the model learns from, and that form.
+) -> tuple[Form, list[Any], int]:
+    """Exercises in the form that the model learns from.
 
     A decoder meets a text as it is; an encoder-decoder restores it from a damaged one, as in its
-    pretraining. Exercises that the model can't read whole are left out.
+    pretraining. What the model can't read whole is left out.
+
+    Returns
+    -------
+    form, sequences, and how many of these were left out. An exercise may become several: a chat
+    model has a conversation for each question.
 
     Raises
     ------
@@ -58,7 +63,7 @@ def encode(
             f"none of {len(exercises)} exercises fits into the {model.config.max_length} tokens "
             "that the model reads: give shorter passages, or fewer with each question."
         )
-    return form, fitting
+    return form, fitting, len(sequences) - len(fitting)
 
 
 def those_that_fit(

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -296,8 +296,14 @@ class Classifier:
         labels = about["labels"]
         model = ClassifierModel(encoder, len(labels), about["pooling"], about["dropout"], seed=0)
         tensors = checkpoints.read_tensors(directory / CLASSES)
+        head = dict(model.head.named_parameters())
+        if strange := sorted(tensors.keys() - head):
+            raise CheckpointError(
+                f"{directory / CLASSES} holds {strange[0]}, which is no part of a classifier's "
+                f"head ({', '.join(head)}): save the classifier again."
+            )
         with torch.no_grad():
-            for name, parameter in model.head.named_parameters():
+            for name, parameter in head.items():
                 saved = tensors.get(name)
                 if saved is None or saved.shape != parameter.shape:
                     raise CheckpointError(
@@ -313,7 +319,7 @@ def _read_about(directory: Path) -> dict[str, Any]:
     path = directory / CLASSIFIER
     try:
         about = json.loads(path.read_text("utf-8"))
-        return {
+        values = {
             "labels": [str(label) for label in about["labels"]],
             "pooling": about["pooling"],
             "max_tokens": int(about["max_tokens"]),
@@ -326,3 +332,16 @@ def _read_about(directory: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} can't be read: {error!r}.") from error
+    ways = get_args(Pooling)
+    for what, fits, expected in (
+        ("labels", isinstance(about["labels"], list) and about["labels"], "a list of classes"),
+        ("pooling", values["pooling"] in ways, f"one of {', '.join(ways)}"),
+        ("max_tokens", values["max_tokens"] >= 1, "1 or more"),
+        ("dropout", 0 <= values["dropout"] < 1, "a share from 0 to below 1"),
+    ):
+        if not fits:
+            raise CheckpointError(
+                f"{path}: {what} should be {expected} and is {about[what]!r}: save the classifier "
+                "again."
+            )
+    return values

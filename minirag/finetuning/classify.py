@@ -11,6 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minirag.errors import UsageError
+from minirag.finetuning import freezing
 from minirag.finetuning.chat import knows_reading
 from minirag.finetuning.classifier import (
     Classifier,
@@ -41,7 +43,7 @@ from minirag.finetuning.from_scratch import (
 from minirag.finetuning.labelled import LabelledData, LabelledText, as_json
 from minirag.finetuning.objective import Part
 from minirag.finetuning.report import Report
-from minirag.finetuning.run import Tuning, has_checkpoint
+from minirag.finetuning.run import Merit, Tuning, has_checkpoint
 from minirag.metrics import (
     Interval,
     confusion_matrix,
@@ -158,11 +160,10 @@ def scored(
 
 def majority(data: LabelledData) -> ClassScores:
     """The test, if every text were of the class that most texts of the training are of."""
-    counts = [sum(text.label == label for text in data.train) for label in data.labels]
-    shares = [count / len(data.train) for count in counts]
-    nll = sum(-math.log(shares[data.labels.index(text.label)]) for text in data.test)
-    always = counts.index(max(counts))
-    return scored(data.labels, data.test, [always] * len(data.test), nll / len(data.test))
+    labels, counts = data.labels, Counter(text.label for text in data.train)
+    nll = sum(-math.log(counts[text.label] / len(data.train)) for text in data.test)
+    always = max(range(len(labels)), key=lambda number: counts[labels[number]])
+    return scored(labels, data.test, [always] * len(data.test), nll / len(data.test))
 
 
 # ----------------------------------------------------------------------------------------- the run
@@ -200,10 +201,14 @@ class ClassifierTuning(Tuning[ClassScores]):
         }
 
     def choose_weights(self) -> None:
-        """See :class:`Tuning`; with LoRA the head moves, too, since nothing pretrained it."""
+        """See :class:`Tuning`; with LoRA the head moves, too, since nothing pretrained it.
+
+        Unless it is to be frozen.
+        """
         super().choose_weights()
         if self.config.lora is not None:
             self.model.head.requires_grad_(True)
+            freezing.freeze(self.model, freezing.weights_named(self.model, self.config.freeze))
 
     def encode(self) -> tuple[Layout, list[Any]]:
         """See :class:`Tuning`: every text once an epoch."""
@@ -255,9 +260,9 @@ class ClassifierTuning(Tuning[ClassScores]):
             "losses": {"held out": round(validation.loss, 4)},
         }
 
-    def merit(self, validation: ClassScores) -> tuple[list[float], bool]:
+    def merit(self, validation: ClassScores) -> Merit:
         """The most right classes, and among equals the lowest loss."""
-        return [validation.accuracy.value, -validation.loss], True
+        return Merit([validation.accuracy.value, -validation.loss], allowed=True)
 
     def line(self, validation: ClassScores) -> str:
         """See :class:`Tuning`."""

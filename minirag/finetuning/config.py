@@ -66,7 +66,7 @@ class FineTuneConfig:
     # validation
     validate_every: int = 100  # steps; 0: only at the beginning and the end
     patience: int | None = 5  # stop after so many validations without a better one; None: never,
-    # and the last weights are kept instead of the best
+    # and the last weights are kept instead of the best, unless max_forgetting is given
     max_forgetting: float | None = None  # what the general score may lose in the best checkpoint
     checkpoint_every: int = 250  # steps; 0: none
     seed: int = 0
@@ -90,6 +90,11 @@ class FineTuneConfig:
         for name in ("warmup", "rehearsal"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a share below 1, from 0.")
+        if self.schedule == "slanted" and self.warmup == 0:
+            raise UsageError(
+                "the slanted schedule is a rise and a fall, and warmup is 0, so that nothing "
+                "rises: give --warmup above 0 (0.1 in the paper), or the schedule linear."
+            )
         if self.cache_frozen and self.gradual:
             raise UsageError(
                 "with gradual unfreezing the lower layers begin to move, so that what was computed "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +53,16 @@ class FineTuneData:
 
     def fingerprint(self) -> str:
         """SHA-256 of what is learned from: a run goes on with the same data or not at all."""
-        digest = hashlib.sha256()
-        for exercise in self.train:
-            digest.update(repr(exercise).encode())
-        return digest.hexdigest()
+        return sha256_of_all(self.train)
+
+    def tests_fingerprint(self) -> str:
+        """SHA-256 of what it is measured by: the best of a run is the best at one validation."""
+        return sha256_of_all((self.validation, self.test))
+
+
+def sha256_of_all(things: Iterable[object]) -> str:
+    """SHA-256 of what these look like in writing."""
+    digest = hashlib.sha256()
+    for thing in things:
+        digest.update(repr(thing).encode())
+    return digest.hexdigest()

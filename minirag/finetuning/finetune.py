@@ -118,28 +118,28 @@ def carry_out(
     stopped = _train(run, resume, bar, tell)
     # 4. validation: what was won, and what was lost
     return kind(
-        run.base_name,
-        run.data.name,
-        run.data.laboratory,
-        run.config,
-        run.model,
-        run.weights,
-        before,
-        run.measure(run.data.test),
-        run.progress.history,
-        run.progress.step,
-        run.kept_step,
-        stopped,
-        run.progress.seconds,
-        run.progress.processor_seconds,
-        run.progress.tokens,
-        run.ends[0],
-        run.optimizer_bytes,
-        0 if run.epochs.cache is None else run.epochs.cache.n_bytes,
-        run.notes,
-        run.identity["base"],
-        run.machine.describe(),
-        command,
+        base=run.base_name,
+        data=run.data.name,
+        laboratory=run.data.laboratory,
+        config=run.config,
+        model=run.model,
+        weights=run.weights,
+        before=before,
+        after=run.measure(run.data.test),
+        history=run.progress.history,
+        steps=run.progress.step,
+        kept_step=run.kept_step,
+        stopped=stopped,
+        seconds=run.progress.seconds,
+        processor_seconds=run.progress.processor_seconds,
+        tokens=run.progress.tokens,
+        epoch_steps=run.ends[0],
+        optimizer_bytes=run.optimizer_bytes,
+        cache_bytes=0 if run.epochs.cache is None else run.epochs.cache.n_bytes,
+        notes=run.notes,
+        base_sha256=run.identity["base"],
+        machine=run.machine.describe(),
+        command=command,
     )
 
 
@@ -151,7 +151,9 @@ def _train(run: Tuning[Any], resume: bool, bar: bool, tell: Callable[[str], None
         progress = run.progress
     else:
         tell(_line(run, run.judge()))
-    stopped, keep_best = f"all {run.total_steps} steps are done.", config.patience is not None
+    stopped = f"all {run.total_steps} steps are done."
+    # A limit to what is forgotten is one for the weights that are kept: the last may be beyond it.
+    keep_best = config.patience is not None or config.max_forgetting is not None
     steps = training_steps(
         run.model,
         run.batches(),

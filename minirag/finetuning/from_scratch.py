@@ -16,7 +16,7 @@ from minirag.files import write_text_atomically
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.finetune import carry_out
 from minirag.finetuning.report import Report
-from minirag.finetuning.run import RESULT, Tuning, check_place, has_checkpoint
+from minirag.finetuning.run import RESULT, Tuning, another, check_place, has_checkpoint
 
 FROM_SCRATCH = "from-scratch"  # where in a run's directory the baseline has its place
 
@@ -57,7 +57,7 @@ def carry_out_baseline(
     path = run.out / RESULT
     if resume and path.is_file():
         finished: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if finished["identity"] == run.identity:
+        if another(finished["identity"], run.identity) is None:
             return finished
     again = resume and has_checkpoint(run.out)
     report = carry_out(run, kind, resume=again, bar=bar, tell=tell)

@@ -45,7 +45,10 @@ def lower_tower(model: Model) -> Tower:
 
 
 def frozen_depth(model: Model) -> int:
-    """How many blocks from the input up nothing trainable stands in or below of."""
+    """How many of the lowest blocks can be computed once.
+
+    Neither they nor anything below them has a weight that moves.
+    """
     tower = lower_tower(model)
     if any(p.requires_grad for p in tower.embeddings.parameters()):
         return 0

@@ -6,7 +6,6 @@ left out of the training, and counted: public data sets have them, too.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from minirag.corpus.dice import Dice
 from minirag.errors import DataError
+from minirag.finetuning.data import sha256_of_all
 from minirag.finetuning.report import Described
 from minirag.text.tables import read_columns
 
@@ -72,10 +72,11 @@ class LabelledData:
 
     def fingerprint(self) -> str:
         """SHA-256 of what is learned from: a run goes on with the same data or not at all."""
-        digest = hashlib.sha256()
-        for text in self.train:
-            digest.update(repr(text).encode())
-        return digest.hexdigest()
+        return sha256_of_all(self.train)
+
+    def tests_fingerprint(self) -> str:
+        """SHA-256 of what it is measured by: the best of a run is the best at one validation."""
+        return sha256_of_all((self.validation, self.test))
 
 
 # ------------------------------------------------------------------------------------- from a file

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -83,12 +83,31 @@ def add_lora(model: Model, lora: Lora, seed: int, without: Collection[str] = ())
     Raises
     ------
     UsageError
-        If a target names no linear layer, or the token embedding through a tied head.
+        If a target names no linear layer, or the token embedding through a tied head; or if no
+        layer is left.
     """
     if any(True for _ in adapted(model)):
         raise UsageError("the model has adapters already: merge them into it, then add new ones.")
+    chosen = {
+        name: layer
+        for name, layer in target_layers(model, lora).items()
+        if f"{name}.weight" not in without
+    }
+    if not chosen:
+        raise UsageError(
+            f"every layer that LoRA's targets {', '.join(lora.targets)} name is frozen: freeze "
+            "less, or leave LoRA out."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    for name, layer in chosen.items():
+        model.set_submodule(name, LoraLinear(layer, lora, generator))
+
+
+def target_layers(model: Model, lora: Lora) -> dict[str, nn.Linear]:
+    """The layers that the targets name; errors as in :func:`add_lora`."""
     linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    chosen: list[str] = []
+    chosen: dict[str, nn.Linear] = {}
     for target in lora.targets:
         names = [name for name in linear if name == target or name.endswith(f".{target}")]
         if not names:
@@ -97,17 +116,13 @@ def add_lora(model: Model, lora: Lora, seed: int, without: Collection[str] = ())
                 f"LoRA's target {target!r} is no linear layer of this model: give some of "
                 f"{', '.join(known)}."
             )
-        chosen += names
+        chosen |= {name: linear[name] for name in names}
     if is_tied(model) and "head.matrix" in chosen:
         raise UsageError(
             "the head's matrix is the token embedding (they are tied): an adapter of one would "
             "change both when merged. Leave the target 'matrix' out."
         )
-    generator = torch.Generator().manual_seed(seed)
-    model.requires_grad_(False)
-    for name in dict.fromkeys(chosen):
-        if f"{name}.weight" not in without:
-            model.set_submodule(name, LoraLinear(linear[name], lora, generator))
+    return chosen
 
 
 def adapted(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
@@ -141,7 +156,9 @@ def fold_in(model: nn.Module) -> None:
 
 
 def save_lora(model: Model, path: Path, lora: Lora) -> None:
-    """Write the adapters alone, with the fingerprint of the base that they belong to.
+    """Write all that moves: the adapters, and what moved beside them, such as a classifier's head.
+
+    The fingerprint that goes with them is that of the base, which is all the rest.
 
     Raises
     ------
@@ -155,48 +172,90 @@ def save_lora(model: Model, path: Path, lora: Lora) -> None:
         raise UsageError("the model has no adapters to save: add them with add_lora.")
     if any(layer.alone is not None for layer in layers.values()):
         raise UsageError("the adapters are merged into the weights: unmerge them, then save.")
-    tensors = {
-        f"{name}.{part}": getattr(layer, part).detach().cpu().contiguous()
+    moving = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    adapters = {
+        f"{name}.{part}": getattr(layer, part)
         for name, layer in layers.items()
         for part in ("lora_a", "lora_b")
     }
+    tensors = {name: p.detach().cpu().contiguous() for name, p in (moving | adapters).items()}
     about = {
         "rank": lora.rank,
         "alpha": lora.alpha,
         "targets": lora.targets,
         "dropout": lora.dropout,
-        "base": fingerprint(model),
+        "base": fingerprint(model, without=moving),
     }
     metadata = {"minirag-lora": json.dumps(about)}
     write_atomically(path, lambda part: save_file(tensors, part, metadata))
 
 
 def load_lora(model: Model, path: Path) -> Lora:
-    """Give a base the adapters that :func:`save_lora` wrote.
+    """Give a base the adapters that :func:`save_lora` wrote, and what moved beside them.
 
     Raises
     ------
     CheckpointError
         If the file is damaged or no adapter, or belongs to another base.
+    UsageError
+        If the model has adapters already, or lacks a layer that the file names as a target.
     """
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["minirag-lora"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        base = about.pop("base")
-        lora = Lora(**{**about, "targets": tuple(about["targets"])})
+        base = str(about["base"])
+        lora = Lora(
+            int(about["rank"]), float(about["alpha"]), tuple(map(str, about["targets"])),
+            float(about["dropout"]),
+        )  # fmt: skip
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no adapter of minirag's: {error}.") from error
-    if fingerprint(model) != base:
+    own = fingerprint(model, without=tensors)
+    if own != base:
         raise CheckpointError(
             f"{path} was learned on another base model: its weights have the fingerprint "
-            f"{base[:12]}, this model's have {fingerprint(model)[:12]}. Load it onto its own base."
+            f"{base[:12]}, this model's have {own[:12]}. Load it onto its own base."
         )
-    layers = {name.rpartition(".")[0] for name in tensors}
-    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-    add_lora(model, lora, 0, without={f"{name}.weight" for name in linear if name not in layers})
+    targets = target_layers(model, lora)
+    _check_shapes(path, tensors, _shapes_in_file(model, lora, targets, tensors))
+    frozen = {f"{name}.weight" for name in targets if f"{name}.lora_a" not in tensors}
+    add_lora(model, lora, 0, without=frozen)
     with torch.no_grad():
-        for name, layer in adapted(model):
-            layer.lora_a.copy_(tensors[f"{name}.lora_a"])
-            layer.lora_b.copy_(tensors[f"{name}.lora_b"])
+        for name, parameter in model.named_parameters():
+            if name in tensors:
+                parameter.requires_grad_(True).copy_(tensors[name])
     return lora
+
+
+def _shapes_in_file(
+    model: Model, lora: Lora, targets: Mapping[str, nn.Linear], names: Collection[str]
+) -> dict[str, tuple[int, ...]]:
+    """What a file with something of these names should hold: adapters with both their halves."""
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if name in names}
+    for name, layer in targets.items():
+        a, b = f"{name}.lora_a", f"{name}.lora_b"
+        if a in names or b in names:
+            shapes[a] = (lora.rank, layer.in_features)
+            shapes[b] = (layer.out_features, lora.rank)
+    return shapes
+
+
+def _check_shapes(
+    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Before anything is changed, or memory asked for."""
+    if not any(name.endswith(".lora_a") for name in tensors):
+        raise CheckpointError(f"{path} holds no adapter: write it again, with save_lora.")
+    for name in sorted({*tensors, *shapes}):
+        there = tuple(tensors[name].shape) if name in tensors else "missing"
+        if name not in shapes:
+            raise CheckpointError(
+                f"{path} holds {name}, which belongs to none of the layers that its targets name "
+                "and is no weight of this model: load it onto the model it was saved from."
+            )
+        if there != shapes[name]:
+            raise CheckpointError(
+                f"{path}: {name} should have the shape {shapes[name]} and is {there}: the file "
+                "does not fit its own description. Write it again, with save_lora."
+            )

@@ -50,7 +50,7 @@ def step_memory(
     Activations are what autograd really keeps, each piece of memory counted once and no weight
     among them. In lower precision the weights' copies in that precision are.
     """
-    form, sequences = encode(model, tokenizer, exercises, Dice("looked at"))
+    form, sequences, _ = encode(model, tokenizer, exercises, Dice("looked at"))
     groups = cut_into_batches(sequences, form.length, tokens_per_batch)
     batches: list[Any] = [form.batch(group) for group in groups]
     largest = max(batches, key=lambda batch: batch.targets.numel())

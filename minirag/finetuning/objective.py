@@ -8,7 +8,7 @@ batch's, even if one part holds a single answer and the other twenty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,23 +73,38 @@ def share_out(batches: Sequence[AnyReading], rest_weight: float) -> list[Tensor]
     TrainingError
         If nothing counts: every label is masked.
     """
-    real = [batch.targets >= 0 for batch in batches]
-    answers = [
-        batch.in_answer & keep if isinstance(batch, Batch) else keep
-        for batch, keep in zip(batches, real, strict=True)
-    ]
-    n_answers = sum(int(mask.sum()) for mask in answers)
-    n_rest = sum(int(mask.sum()) for mask in real) - n_answers
+    masks = [answers_and_rest(batch) for batch in batches]
+    n_answers = sum(int(answers.sum()) for answers, _ in masks)
+    n_rest = sum(int(rest.sum()) for _, rest in masks)
     if n_answers == 0 and (n_rest == 0 or rest_weight == 0):
         raise TrainingError(
             "every label of a batch is masked: there is no answer in it, and what is not an answer "
             "has the weight 0. Give exercises with answers, or a rest_weight above 0 to learn from "
             "plain text."
         )
+    per_answer, per_rest = 1 / max(n_answers, 1), rest_weight / max(n_rest, 1)
     return [
-        mask.float() / max(n_answers, 1) + (keep & ~mask).float() * (rest_weight / max(n_rest, 1))
-        for mask, keep in zip(answers, real, strict=True)
+        torch.where(answers, per_answer, torch.where(rest, per_rest, 0.0))
+        for answers, rest in masks
     ]
+
+
+def answers_and_rest(batch: AnyReading) -> tuple[Tensor, Tensor]:
+    """Which targets belong to an answer, and which don't; padding is neither."""
+    real = batch.targets >= 0
+    answers = real & batch.in_answer if isinstance(batch, Batch) else real
+    return answers, real & ~answers
+
+
+def shares_of_a_step(batches: Iterable[AnyReading], rest_weight: float) -> float:
+    """What the shares of a step add up to that has answers, and others, if these batches do."""
+    answers = rest = False
+    for batch in batches:
+        some_answers, some_rest = answers_and_rest(batch)
+        answers, rest = answers or bool(some_answers.any()), rest or bool(some_rest.any())
+        if answers and rest:  # both: no other batch can change that
+            break
+    return answers + rest_weight * rest
 
 
 def part_loss(model: Decoder | EncoderDecoder, part: Part) -> Tensor:

@@ -225,5 +225,6 @@ def _by_wording(path: Path, asked: Sequence[OwnQuestion], seed: int) -> Split:
         )
     held_out = [wordings[-1] for wordings in Dice(seed, "split").shuffled(several)]
     test, validation = held_out[::2], held_out[1::2]
-    learned = [q for wordings in facts.values() for q in wordings.values() if q not in held_out]
+    kept_back = set(held_out)
+    learned = [q for wordings in facts.values() for q in wordings.values() if q not in kept_back]
     return learned, validation, test

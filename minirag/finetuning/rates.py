@@ -19,7 +19,7 @@ def make_schedule(config: FineTuneConfig, steps: int) -> Callable[[int], float]:
     """The course of the rate over so many steps."""
     warmup = round(config.warmup * steps)
     if config.schedule == "slanted":
-        return SlantedTriangle(steps, rise=config.warmup or 0.1)
+        return SlantedTriangle(steps, rise=config.warmup)
     if config.schedule == "constant":
         return Schedule(steps, warmup, decay_share=0.0)
     if config.schedule == "linear":

@@ -31,7 +31,7 @@ class Report(Generic[V]):
     data: str
     laboratory: Described | None  # what the data was made by, if the laboratory made it
     config: FineTuneConfig
-    model: Model  # the weights that were kept; adapters are still adapters
+    model: Model  # the weights that were kept, as they are stored: adapters merged
     weights: list[LayerCount]  # what moved
     before: V  # the base, on the test set: nothing was chosen by it
     after: V
@@ -100,13 +100,18 @@ class FineTuneReport(Report[Validation]):
             then_ppl, now_ppl = getattr(before, ppl), getattr(after, ppl)
             rows.append(f"  {'perplexity of text':<47}  {then_ppl:<22.2f}{now_ppl:<22.2f}")
         gained = after.domain_right - before.domain_right
-        kept = after.general_right - before.general_right
-        lost = f"{-100 * kept:.1f} points lost" if kept < 0 else "nothing lost"
         rows.append(
             f"adaptation {100 * gained:+.1f} points in the domain (mean of its tests); "
-            f"forgetting: {lost} in general ({100 * kept:+.1f})"
+            + forgetting(before.general_right, after.general_right)
         )
         return "\n".join(rows)
+
+
+def forgetting(before: float, after: float) -> str:
+    """What a general score, a share, has lost."""
+    kept = after - before
+    lost = f"{-100 * kept:.1f} points lost" if kept < 0 else "nothing lost"
+    return f"forgetting: {lost} in general ({100 * kept:+.1f})"
 
 
 def _row(name: str, n: int, then: Interval, now: Interval) -> str:

@@ -7,15 +7,14 @@ state and progress.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +32,9 @@ from minirag.finetuning.rates import discriminative_rates, make_schedule
 from minirag.finetuning.report import Described
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import Layout
-from minirag.training.curves import History
 from minirag.training.loop import Diverged, Optimization, Parts, Step, make_optimizer
-from minirag.training.resume import load_run, read_run, save_run
+from minirag.training.resumable import Progress
+from minirag.training.resume import difference, load_run, read_run, save_run
 from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
 
@@ -45,27 +44,20 @@ _WINDOW = 20  # steps over which the loss is averaged to tell a divergence from 
 
 
 @dataclass
-class Progress:
-    """What a run has come to; with weights, optimizer and random state all that goes on."""
+class TuningProgress(Progress):
+    """Of a run whose validations decide when it ends and what is kept."""
 
-    step: int = 0  # steps done
-    tokens: int = 0
-    seconds: float = 0.0  # in training steps
-    processor_seconds: float = 0.0  # of all cores together, in the same steps
     base_general: float = 0.0  # the general score before the first step
-    best: list[float] | None = None  # what the best validation had: see Tuning.merit
+    best: list[float] | None = None  # the merit of the best validation
     best_step: int = 0
     worse: int = 0  # validations since then
-    history: History = field(default_factory=History)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for the checkpoint."""
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Progress:
-        """Take up what :meth:`as_json` gave."""
-        return cls(**{**values, "history": History.from_json(values["history"])})
+class Merit(NamedTuple):
+    """What makes one validation better than another."""
+
+    scores: list[float]  # first things first: the best has the most of them
+    allowed: bool  # whether it may be the best
 
 
 class Data(Protocol):
@@ -88,7 +80,10 @@ class Data(Protocol):
         """Decides nothing: what the report says."""
 
     def fingerprint(self) -> str:
-        """Differs between data that is not the same."""
+        """Differs where what is learned from is not the same."""
+
+    def tests_fingerprint(self) -> str:
+        """Differs where validation or test is not the same."""
 
 
 V = TypeVar("V", bound=Described)  # what a validation finds
@@ -123,6 +118,7 @@ class Tuning(ABC, Generic[V]):
             "config": config.as_json(),
             "base": fingerprint(model),
             "data": data.fingerprint(),
+            "validation or test": data.tests_fingerprint(),
             "precision": "bf16" if machine.bf16 else "fp32",
         }
         # Stored as its base is: one in 16 bits is known by weights that rounding leaves alone. A
@@ -146,7 +142,8 @@ class Tuning(ABC, Generic[V]):
         self.ends = self.epochs.steps_in(config.epochs)
         self.total_steps = min(self.ends[-1], config.max_steps or self.ends[-1])
         self.schedule = make_schedule(config, self.total_steps)
-        self.progress = Progress()
+        self.progress = TuningProgress()
+        self.begun_tokens = 0  # of the step that is being made
         self.kept_step = 0  # after which the weights that are kept were saved; set by keep()
 
     # ------------------------------------------------------------ what a kind of fine-tuning says
@@ -177,8 +174,8 @@ class Tuning(ABC, Generic[V]):
         """A validation for the history: "scores", and "losses" with the one "held out"."""
 
     @abstractmethod
-    def merit(self, validation: V) -> tuple[list[float], bool]:
-        """What the best validation has the most of, first things first; and whether it may be."""
+    def merit(self, validation: V) -> Merit:
+        """What a validation is judged by."""
 
     @abstractmethod
     def line(self, validation: V) -> str:
@@ -243,7 +240,7 @@ class Tuning(ABC, Generic[V]):
                 self.unfreezing.apply(self.model, sum(end <= number for end in self.ends))
                 freezing.training_mode(self.model)
             parts = batch if isinstance(batch, Parts) else Parts((batch,))
-            self.progress.tokens += sum(part.batch.n_tokens for part in parts)
+            self.begun_tokens = sum(part.batch.n_tokens for part in parts)
             yield Parts(part.to(self.machine.device) for part in parts)
 
     def note(self, step: Step, seconds: float, processor_seconds: float = 0.0) -> None:
@@ -255,6 +252,7 @@ class Tuning(ABC, Generic[V]):
             If the loss has risen above that of guessing, and far above the base's.
         """
         self.progress.step = step.number + 1
+        self.progress.tokens += self.begun_tokens
         self.progress.seconds += seconds
         self.progress.processor_seconds += processor_seconds
         losses = self.progress.history.losses
@@ -295,9 +293,9 @@ class Tuning(ABC, Generic[V]):
                 **self.entry(validation),
             }
         )
-        merit, allowed = self.merit(validation)
-        if progress.best is None or (allowed and merit > progress.best):
-            progress.best, progress.best_step, progress.worse = merit, progress.step, 0
+        merit = self.merit(validation)
+        if progress.best is None or (merit.allowed and merit.scores > progress.best):
+            progress.best, progress.best_step, progress.worse = merit.scores, progress.step, 0
             self.save(BEST)
         else:
             progress.worse += 1
@@ -319,7 +317,7 @@ class Tuning(ABC, Generic[V]):
     def restore(self, name: str) -> None:
         """Put weights, optimizer, random state and progress back to what was saved."""
         run = load_run(self.out / name, self.model, self.optimizer)
-        self.progress = Progress.from_json(run["progress"])
+        self.progress = TuningProgress.from_json(run["progress"])
 
     def clear(self) -> None:
         """Remove the saved states: the run is over."""
@@ -354,13 +352,23 @@ class Tuning(ABC, Generic[V]):
         there = has_checkpoint(self.out)
         check_place(self.out, there, resume)
         if there:
-            then = read_run(self.out / CHECKPOINT)
-            for what, now in self.identity.items():
-                if then[what] != now:
-                    raise UsageError(
-                        f"{self.out} holds a run with another {what}{_difference(then[what], now)}"
-                        ": give the same options as at its start."
-                    )
+            then, now = read_run(self.out / CHECKPOINT), self.identity
+            if what := another(then, now):
+                # Of a fingerprint, a long number, nobody could read a difference.
+                options = isinstance(now[what], dict)
+                said = f" ({difference(then[what], now[what])})" if options else ""
+                raise UsageError(
+                    f"{self.out} holds a run with another {what}{said}: give the same options as "
+                    "at its start."
+                )
+
+
+def another(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first part of a run's identity that has changed; what was not noted then counts as same.
+
+    (Runs of an older minirag did not note validation and test.)
+    """
+    return next((what for what in now if what in then and then[what] != now[what]), None)
 
 
 def fits_bfloat16(model: nn.Module) -> bool:
@@ -389,10 +397,3 @@ def check_place(out: Path, there: bool, resume: bool) -> None:
         raise UsageError(
             f"{out} holds a run already: add --resume to go on with it, or give another --out."
         )
-
-
-def _difference(then: Any, now: Any) -> str:
-    if not isinstance(now, dict):
-        return ""
-    key = next(key for key in now if then.get(key) != now[key])
-    return f" ({key}: {then.get(key)} then, {now[key]} now)"

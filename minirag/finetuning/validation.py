@@ -122,7 +122,7 @@ def held_out_loss(
 def _batches(
     model: Decoder | EncoderDecoder, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
 ) -> list[Any]:
-    form, sequences = encode(model, tokenizer, exercises, Dice("looked at"))
+    form, sequences, _ = encode(model, tokenizer, exercises, Dice("looked at"))
     return [form.batch(group) for group in cut_into_batches(sequences, form.length, _TOKENS)]
 
 

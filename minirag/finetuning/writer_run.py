@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from minirag.finetuning.base import Base
 from minirag.finetuning.batches import encode, with_rehearsal
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import EvaluationSet, FineTuneData
-from minirag.finetuning.objective import Part, part_loss
-from minirag.finetuning.run import Tuning, V
+from minirag.finetuning.objective import Part, part_loss, shares_of_a_step
+from minirag.finetuning.run import Merit, Tuning, V
 from minirag.finetuning.validation import Validation, validate
 from minirag.training.batches import Layout
 from minirag.transformer.machine import Machine
@@ -46,8 +47,8 @@ class WriterTuning(Tuning[V]):
     def encode(self) -> tuple[Layout, list[Any]]:
         """See :class:`Tuning`: the domain's exercises, and those for rehearsal."""
         train, dice = self.data.train, Dice(self.config.seed, "domain")
-        form, sequences = encode(self.model, self.tokenizer, train, dice)
-        if left_out := len(train) - len(sequences):
+        form, sequences, left_out = encode(self.model, self.tokenizer, train, dice)
+        if left_out:
             self.notes.append(
                 f"{left_out} exercises are longer than the model's context: left out."
             )
@@ -72,10 +73,13 @@ class WriterTuning(Tuning[V]):
         """See :func:`minirag.finetuning.objective.part_loss`."""
         return part_loss(model, part)
 
-    @property
+    @functools.cached_property
     def guessing(self) -> float:
-        """See :class:`Tuning`."""
-        return (1 + self.config.rest_weight) * math.log(self.model.config.vocab_size)
+        """See :class:`Tuning`: each target costs the logarithm of the vocabulary's size."""
+        form, sequences = self.epochs.form, self.epochs.sequences
+        batches: Iterator[Any] = (form.batch([sequence]) for sequence in sequences)
+        shares = shares_of_a_step(batches, self.config.rest_weight)
+        return shares * math.log(self.model.config.vocab_size)
 
     def remembers(self, general_right: float) -> bool:
         """Whether no more of the general score is lost than the configuration allows.
@@ -109,7 +113,7 @@ class FineTuning(WriterTuning[Validation]):
             },
         }
 
-    def merit(self, validation: Validation) -> tuple[list[float], bool]:
+    def merit(self, validation: Validation) -> Merit:
         """The most right answers in the domain, and among equals the lowest held-out loss.
 
         No more of the general score may be lost than the configuration allows.
@@ -117,7 +121,7 @@ class FineTuning(WriterTuning[Validation]):
         merit = [-validation.held_out_loss]
         if self.data.watched == "right":
             merit.insert(0, validation.domain_right)
-        return merit, self.remembers(validation.general_right)
+        return Merit(merit, self.remembers(validation.general_right))
 
     def line(self, validation: Validation) -> str:
         """See :class:`Tuning`."""

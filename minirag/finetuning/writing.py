@@ -25,7 +25,8 @@ from minirag.finetuning.chat import knows_reading, prompts_for
 from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.laboratory import general_exercise, general_tests, general_texts
-from minirag.finetuning.report import Report
+from minirag.finetuning.report import Report, forgetting
+from minirag.finetuning.run import Merit
 from minirag.finetuning.validation import summed_loss
 from minirag.finetuning.writer_run import WriterTuning
 from minirag.metrics import Interval, bootstrap_interval, perplexity, rouge_l
@@ -329,9 +330,7 @@ class WritingReport(Report[WritingValidation]):
         if before.general_text is not None and after.general_text is not None:
             rows += _likelihood_rows("general text", before.general_text, after.general_text)
         if after.general:
-            kept = after.general_right - before.general_right
-            lost = f"{-100 * kept:.1f} points lost" if kept < 0 else "nothing lost"
-            rows.append(f"forgetting: {lost} in general ({100 * kept:+.1f})")
+            rows.append(forgetting(before.general_right, after.general_right))
         elif before.general_text is not None and after.general_text is not None:
             ratio = after.general_text.perplexity / before.general_text.perplexity
             rows.append(f"forgetting: perplexity of general text {100 * (ratio - 1):+.1f} %")
@@ -387,7 +386,7 @@ class Writing(WriterTuning[WritingValidation]):
             "perplexities": perplexities,
         }
 
-    def merit(self, validation: WritingValidation) -> tuple[list[float], bool]:
+    def merit(self, validation: WritingValidation) -> Merit:
         """The highest ROUGE-L, if there are tests, and among equals the lowest held-out loss.
 
         No more of the general score may be lost than the configuration allows.
@@ -395,7 +394,7 @@ class Writing(WriterTuning[WritingValidation]):
         merit = [-validation.held_out.loss]
         if validation.tests:
             merit.insert(0, validation.rouge)
-        return merit, self.remembers(validation.general_right)
+        return Merit(merit, self.remembers(validation.general_right))
 
     def line(self, validation: WritingValidation) -> str:
         """See :class:`Tuning`."""

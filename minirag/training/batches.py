@@ -137,6 +137,7 @@ def answer_targets(ids: NDArray[np.int64], answer_id: int, end_id: int) -> NDArr
         For the targets ``ids[1:]``.
     """
     place = np.arange(len(ids))
+    # At each place: where the last <|answer|> (<|end|>) up to here stood, or -1.
     last_answer = np.maximum.accumulate(np.where(ids == answer_id, place, -1))
     last_end = np.maximum.accumulate(np.where(ids == end_id, place, -1))
     inside: NDArray[np.bool_] = last_answer > last_end  # an answer is open after this token
@@ -256,10 +257,18 @@ def padded(length: int) -> int:
 
 
 def pad_right(
-    rows: Sequence[Sequence[int] | NDArray[np.int64]], pad_id: int
+    rows: Sequence[Sequence[int] | NDArray[np.int64]], pad_id: int, most: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Rows of token ids side by side: ids (B, T), and keep (B, T), True at real tokens."""
-    ids = torch.full((len(rows), padded(max(map(len, rows)))), pad_id)
+    """Rows of token ids side by side: ids (B, T), and keep (B, T), True at real tokens.
+
+    Parameters
+    ----------
+    most : int, optional
+        Fill up to no more tokens than that, a model's context; a longer row stays whole.
+    """
+    longest = max(map(len, rows))
+    T = padded(longest) if most is None else max(longest, min(padded(longest), most))
+    ids = torch.full((len(rows), T), pad_id)
     keep = torch.zeros_like(ids, dtype=torch.bool)
     for place, row in enumerate(rows):
         ids[place, : len(row)], keep[place, : len(row)] = torch.as_tensor(row), True

@@ -108,8 +108,9 @@ def features(model: Encoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tens
     encoded = tokenizer.encode_batch([reading_example([t], []) for t in texts], special=False)
     rows = []
     for start in range(0, len(encoded), _AT_ONCE):
-        group = [ids[: model.config.max_length] for ids in encoded[start : start + _AT_ONCE]]
-        ids, keep = (t.to(model.device) for t in pad_right(group, model.config.pad_id or 0))
+        most = model.config.max_length
+        group = [ids[:most] for ids in encoded[start : start + _AT_ONCE]]
+        ids, keep = (t.to(model.device) for t in pad_right(group, model.config.pad_id or 0, most))
         states = model(ids, keep).float()  # (B, T, D)
         weight = keep[:, :, None].float()
         rows.append((states * weight).sum(dim=1) / weight.sum(dim=1))

@@ -112,7 +112,7 @@ def write_answers(
         return generate(model, [prompt for (prompt,) in prompts], sampling)
     assert isinstance(model, EncoderDecoder)  # an encoder writes nothing
     parts = [part for parts in prompts for part in parts]
-    sources, keep = pad_right(parts, model.config.pad_id or 0)
+    sources, keep = pad_right(parts, model.config.pad_id or 0, model.config.max_length)
     sources, keep = sources.to(model.device), keep.to(model.device)
     memory, memory_keep = fused_memory(model, sources, keep, [len(p) for p in prompts])
     return generate_from(model, memory, memory_keep, sampling)

@@ -10,16 +10,17 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from minirag.errors import TrainingError
+from minirag.errors import TrainingError, UsageError
 from minirag.training.muon import Muon
 
 B = TypeVar("B")  # whatever a batch is to its loss
 M = TypeVar("M", bound=nn.Module)
+Matrices = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,16 @@ class Optimization:
     """How the weights are moved."""
 
     rate: float = 2e-3  # the peak; a schedule scales it
-    matrices: Literal["adamw", "muon"] = "adamw"  # what moves the blocks' matrices; AdamW the rest
+    matrices: Matrices = "adamw"  # what moves the blocks' matrices; AdamW the rest
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # of matrices; norms, biases and other vectors have none
     max_norm: float = 1.0  # a longer gradient is shortened to this length
+
+    def __post_init__(self) -> None:
+        if self.matrices not in get_args(Matrices):
+            raise UsageError(
+                f"the optimizer is {self.matrices!r}: give one of {', '.join(get_args(Matrices))}."
+            )
 
 
 class Parts(tuple[B, ...]):
@@ -63,42 +70,51 @@ def make_optimizer(
     """AdamW (Loshchilov and Hutter 2019), or Muon, over the weights that are not frozen.
 
     Weight decay pulls matrices towards zero. A norm's scale or a bias has no reason to be small, so
-    vectors are left out of it. An embedding is a table, not a map, so Muon leaves it to AdamW.
+    vectors are left out of it. Muon moves the matrices of the blocks alone: an embedding is a table
+    and a head compares with one; their rows are for AdamW.
 
     Parameters
     ----------
     scale_of : function weight -> factor on the rate, optional
         For weights that are to move more slowly than others.
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise TrainingError(
             "every weight of the model is frozen: there is nothing to train. Freeze less."
         )
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-
-    def is_map(p: nn.Parameter) -> bool:
-        return how.matrices == "muon" and p.dim() == 2 and id(p) not in tables
-
-    decay = how.weight_decay
+    maps: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []  # matrices, too
+    vectors: list[nn.Parameter] = []
+    for name, p in trainable.items():
+        in_block = how.matrices == "muon" and p.dim() == 2 and ".blocks." in f".{name}"
+        (maps if in_block else others if p.dim() >= 2 else vectors).append(p)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if is_map(p)], "weight_decay": decay, "orthogonal": True},
-        {"params": [p for p in trainable if p.dim() >= 2 and not is_map(p)], "weight_decay": decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+        {"params": maps, "weight_decay": how.weight_decay, "orthogonal": True},
+        {"params": others, "weight_decay": how.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     if scale_of is not None:
-        groups = [
-            {**group, "params": [p for p in group["params"] if scale_of(p) == scale],
-             "lr": how.rate * scale}
-            for group in groups
-            for scale in sorted({scale_of(p) for p in group["params"]}, reverse=True)
-        ]  # fmt: skip
+        groups = [part for group in groups for part in _by_rate(group, how.rate, scale_of)]
     groups = [group for group in groups if group["params"]]
     kind = Muon if how.matrices == "muon" else torch.optim.AdamW
     optimizer = kind(groups, lr=how.rate, betas=how.betas, fused=True)
     for group in optimizer.param_groups:
         group["peak"] = group["lr"]
     return optimizer
+
+
+def _by_rate(
+    group: dict[str, Any], rate: float, scale_of: Callable[[nn.Parameter], float]
+) -> list[dict[str, Any]]:
+    """A group in parts whose weights move at the same rate, the fastest first."""
+    parts: dict[float, list[nn.Parameter]] = {}
+    for p in group["params"]:
+        parts.setdefault(scale_of(p), []).append(p)
+    return [
+        {**group, "params": parts[scale], "lr": rate * scale}
+        for scale in sorted(parts, reverse=True)
+    ]
 
 
 def training_steps(

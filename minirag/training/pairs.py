@@ -34,7 +34,7 @@ from minirag.training.batches import NO_TARGET, pad_right, padded
 from minirag.training.masking import begins_word, number_words
 from minirag.transformer.models import EncoderDecoder
 
-HIDDEN = 0.3  # share of a text's words that denoising hides
+HIDDEN = 0.3  # words in spans over all words; spans overlap, so that 1 - exp(-0.3) = 26 % hide
 SPAN = 3.0  # words in a hidden span, on average (Poisson)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from minirag.files import MANIFEST
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.curves import History
 from minirag.training.loop import Optimization, Step, make_optimizer, training_steps
-from minirag.training.resume import load_run, read_run, save_run
+from minirag.training.resume import difference, load_run, read_run, save_run
 from minirag.training.schedules import Schedule
 from minirag.transformer.machine import Machine
 
@@ -51,33 +51,39 @@ class RunRecipe(Protocol):
         """Whether two lengths of one recipe take the same first ``steps`` steps."""
 
 
+P = TypeVar("P", bound="Progress")
+
+
 @dataclass
 class Progress:
-    """What a run has come to; with the weights and the optimizer it is all that goes on."""
+    """What every run has come to; with weights, optimizer and random state all that goes on."""
 
-    position: Any  # where the stream of batches stands, a dataclass of plain values
     step: int = 0  # steps done
     tokens: int = 0  # tokens trained on, without padding
-    questions: int = 0  # questions trained on, if the run counts them
     seconds: float = 0.0  # in training steps: validation and checkpoints are not counted
     processor_seconds: float = 0.0  # of all cores together, in the same steps
     history: History = field(default_factory=History)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for the checkpoint."""
-        return {
-            "position": dataclasses.asdict(self.position),
-            "step": self.step,
-            "tokens": self.tokens,
-            "questions": self.questions,
-            "seconds": self.seconds,
-            "processor_seconds": self.processor_seconds,
-            "history": self.history.as_json(),
-        }
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls: type[P], values: dict[str, Any]) -> P:
+        """Take up what :meth:`as_json` gave."""
+        return cls(**{**values, "history": History.from_json(values["history"])})
 
     def mark(self) -> dict[str, Any]:
         """How far the run is, for its curve."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1)}
+
+
+@dataclass
+class StreamProgress(Progress):
+    """Of a run that remembers its place in an endless stream of batches."""
+
+    position: Any = None  # where the stream stands, a dataclass of plain values
+    questions: int = 0  # questions trained on, if the run counts them
 
 
 class ResumableRun(ABC):
@@ -106,7 +112,9 @@ class ResumableRun(ABC):
         self.seed, self.out, self.machine = seed, out, machine
         self.model = model.to(machine.device)
         self.optimizer = make_optimizer(self.model, recipe.optimization)
-        self.progress = Progress(start)
+        self.progress = StreamProgress(position=start)
+        # Of the step that is being made; None between two steps, when all belongs together.
+        self.begun: Any = None
 
     @abstractmethod
     def batches(self) -> Any:
@@ -130,7 +138,7 @@ class ResumableRun(ABC):
         return self.out / CHECKPOINT
 
     def save(self) -> None:
-        """Save the run between two steps."""
+        """Save the run; only between two steps, when nothing is ``begun``."""
         run = {
             "recipe": recipe_as_json(self.recipe),
             "seed": self.seed,
@@ -143,8 +151,7 @@ class ResumableRun(ABC):
         """Take up the run from its checkpoint."""
         values = load_run(self.checkpoint, self.model, self.optimizer)["progress"]
         position = self.position_from(values["position"])
-        history = History.from_json(values["history"])
-        self.progress = Progress(**{**values, "position": position, "history": history})
+        self.progress = StreamProgress.from_json({**values, "position": position})
 
     def steps(self, after: Callable[[Step], None]) -> None:
         """Train from where the run stands to its end; ``after`` is called between two steps."""
@@ -153,7 +160,7 @@ class ResumableRun(ABC):
         began, began_on_processor = time.perf_counter(), time.process_time()
         for step in training_steps(
             self.model,
-            self._counted(left),
+            self._begin(left),
             self.loss,
             self.optimizer,
             self.recipe.schedule(),
@@ -166,12 +173,14 @@ class ResumableRun(ABC):
             progress.step = step.number + 1
             progress.position = batches.position
             progress.history.losses.append(step.loss)
+            self.count(self.begun)
+            self.begun = None
             after(step)
             began, began_on_processor = time.perf_counter(), time.process_time()
 
-    def _counted(self, batches: Iterable[Any]) -> Iterator[Any]:
+    def _begin(self, batches: Iterable[Any]) -> Iterator[Any]:
         for batch in batches:
-            self.count(batch)
+            self.begun = batch
             yield batch.to(self.machine.device)
 
 
@@ -215,16 +224,9 @@ def check_directory(
         ):
             if here != then:
                 raise UsageError(
-                    f"{checkpoint} holds a run with another {name} ({_difference(then, here)}): "
+                    f"{checkpoint} holds a run with another {name} ({difference(then, here)}): "
                     "give the same options as at its start."
                 )
-
-
-def _difference(then: Any, here: Any) -> str:
-    if isinstance(then, dict) and isinstance(here, dict):
-        key = next(key for key in here if then.get(key) != here[key])
-        return f"{key}: {then.get(key)} then, {here[key]} now"
-    return f"{then} then, {here} now"
 
 
 def steps_of_run(checkpoint: Path) -> int:

@@ -2,7 +2,8 @@
 
 A run that is resumed takes the same steps, to the last bit, as one that was never interrupted. The
 weights alone would not do: AdamW's two averages and its count of steps belong to it, the place in
-the stream of batches, and torch's random state (dropout draws from it).
+the stream of batches, the model's buffers, and torch's random state (dropout draws from it; on a
+GPU, from the GPU's own).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from minirag.files import load_set, save_set, write_text_atomically
 KIND = "training-run"
 _TENSORS = "state.safetensors"
 _RUN = "run.json"
-_RANDOM_STATE = "random_state"
+_RANDOM_STATE, _CUDA_RANDOM_STATE = "random_state", "cuda_random_state"
 
 
 def save_run(
@@ -48,7 +49,9 @@ def save_run(
     for name, parameter in moving.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
-    tensors[_RANDOM_STATE] = torch.get_rng_state()
+    for name, buffer in _buffers(model).items():
+        tensors[f"buffer.{name}"] = buffer.cpu()
+    tensors |= _random_state(_device_of(model))
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_set(
         directory,
@@ -63,6 +66,8 @@ def save_run(
 
 def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put model, optimizer and random state back to where :func:`save_run` found them.
+
+    What an older minirag did not save yet (buffers, the GPU's random state) stays as it is.
 
     Returns
     -------
@@ -81,18 +86,24 @@ def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     except SafetensorError as error:
         raise StoreError(f"{paths[_TENSORS]} is damaged ({error}): start the run anew.") from error
     for name, parameter in _moving(model, optimizer).items():
-        saved = tensors.get(f"model.{name}")
-        if saved is None or saved.shape != parameter.shape:
-            raise CheckpointError(
-                f"{directory} holds a run of another model: {name} has shape "
-                f"{tuple(parameter.shape)} here, {None if saved is None else tuple(saved.shape)} "
-                "there. Resume with the recipe it was started with."
-            )
-        with torch.no_grad():
-            parameter.copy_(saved)
+        _put_back(directory, name, parameter, tensors.get(f"model.{name}"))
+    for name, buffer in _buffers(model).items():
+        if f"buffer.{name}" in tensors:
+            _put_back(directory, name, buffer, tensors[f"buffer.{name}"])
     optimizer.load_state_dict(_optimizer_state(model, optimizer, tensors))
-    torch.set_rng_state(tensors[_RANDOM_STATE])
+    _set_random_state(tensors, _device_of(model))
     return read_run(directory)
+
+
+@torch.no_grad()
+def _put_back(directory: Path, name: str, here: Tensor, saved: Tensor | None) -> None:
+    if saved is None or saved.shape != here.shape:
+        raise CheckpointError(
+            f"{directory} holds a run of another model: {name} has shape "
+            f"{tuple(here.shape)} here, {None if saved is None else tuple(saved.shape)} "
+            "there. Resume with the recipe it was started with."
+        )
+    here.copy_(saved)
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -100,6 +111,41 @@ def read_run(directory: Path) -> dict[str, Any]:
     _, paths = load_set(directory, KIND, verify=False)
     values: dict[str, Any] = json.loads(paths[_RUN].read_text("utf-8"))
     return values
+
+
+def difference(then: Any, now: Any) -> str:
+    """What two values differ in, for a sentence; of dictionaries the first entry."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in {**now, **then} if _entry(then, key) != _entry(now, key))
+        return f"{key}: {_entry(then, key)} then, {_entry(now, key)} now"
+    return f"{then} then, {now} now"
+
+
+def _entry(values: Mapping[str, Any], key: str) -> Any:
+    return values.get(key, "nothing")
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {_RANDOM_STATE: torch.get_rng_state()}
+    if device.type == "cuda":
+        state[_CUDA_RANDOM_STATE] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[_RANDOM_STATE])
+    if device.type == "cuda" and _CUDA_RANDOM_STATE in state:
+        torch.cuda.set_rng_state(state[_CUDA_RANDOM_STATE], device)
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    """What the model keeps besides its weights, without what it computes anew (not persistent)."""
+    kept = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
 def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:

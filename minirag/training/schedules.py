@@ -45,7 +45,7 @@ class Schedule:
         after = max(1, self.total_steps - self.warmup_steps)
         decay_steps = self.decay_share * after
         into_decay = step - self.warmup_steps - (after - decay_steps)
-        if into_decay <= 0:
+        if into_decay <= 0 or decay_steps == 0:
             return 1.0
         x = min(1.0, into_decay / decay_steps)
         fallen = (1 - math.cos(math.pi * x)) / 2 if self.shape == "cosine" else x

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -45,6 +48,41 @@ class Meter:
         self.bar.update()
 
 
+@contextlib.contextmanager
+def ctrl_c_waits() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait for the end of a step, so that the step is not lost; a second one doesn't.
+
+    Only the main thread gets signals, and whoever has set up something else for this one keeps it.
+
+    Yields
+    ------
+    function that raises KeyboardInterrupt if Ctrl-C was pressed: call it between two steps
+    """
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stop_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_if_pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_if_pressed()  # pressed when all steps were done
+
+
 def watch(
     run: ResumableRun,
     *,
@@ -66,17 +104,22 @@ def watch(
     describe : function
         What a person reads of a step, beside its loss.
     validate_every, checkpoint_every : int
-        Steps; 0: never. A checkpoint is saved at the end in any case, also after Ctrl-C.
+        Steps; 0: never. A checkpoint is saved at the end in any case, also after Ctrl-C; but never
+        in the middle of a step, where some weights have moved and others not: who is interrupted
+        there goes on from the last checkpoint.
     score : str
         What the scores are, for the picture.
     """
-    with tqdm(
-        total=run.recipe.steps,
-        initial=run.progress.step,
-        unit="step",
-        disable=not bar,
-        dynamic_ncols=True,
-    ) as shown:
+    with (
+        ctrl_c_waits() as stop_if_pressed,
+        tqdm(
+            total=run.recipe.steps,
+            initial=run.progress.step,
+            unit="step",
+            disable=not bar,
+            dynamic_ncols=True,
+        ) as shown,
+    ):
         meter = Meter(run, shown, describe, mark_every, smoothing)
 
         def after(step: Step) -> None:
@@ -87,10 +130,11 @@ def watch(
                 save_curve(run.progress.history, run.out, score)
             if checkpoint_every and done % checkpoint_every == 0:
                 run.save()
+            stop_if_pressed()
 
         try:
             run.steps(after)
         finally:  # also after Ctrl-C: what was done is not lost
-            if run.progress.step:
+            if run.progress.step and run.begun is None:
                 run.save()
     save_curve(run.progress.history, run.out, score)
