@@ -19,6 +19,7 @@ from minirag.retrieval import FlatIndex, blocked, flat, storage
 from minirag.retrieval.vectors import as_vectors
 
 METRICS = ("cosine", "ip", "l2")
+seeds = st.integers(0, 2**32 - 1)
 
 
 def oracle(vectors, ids, queries, k, metric):
@@ -157,6 +158,37 @@ def test_filtered_equals_the_index_on_the_subset(metric, few):
             np.testing.assert_array_equal(found[0], expected[0])
             np.testing.assert_array_equal(found[1], expected[1])
     assert index.search(q, 3, allowed=[])[1].shape == (11, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_that_may_not_be_found_are_not_where_the_others_lie_close_together(metric):
+    """Of 3,200 rows in 100 groups, by their number modulo 100, only 26 groups hold a live row."""
+    x = np.random.default_rng(0).normal(size=(3200, 8)).astype(np.float32)
+    ids = np.arange(3200)
+    live = ids[ids % 100 < 26]
+    filtered, removed = FlatIndex(8, metric), FlatIndex(8, metric)
+    filtered.add(x)
+    removed.add(x)
+    removed.remove(ids[ids % 4 == 3])  # few enough to stay as dead rows
+    for k in (26, 27, 40, 49):
+        same(filtered.search(x[5], k, allowed=live), oracle(x[live], live, x[5:6], k, metric))
+        left = live[live % 4 != 3]
+        same(removed.search(x[5], k, allowed=live), oracle(x[left], left, x[5:6], k, metric))
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups=st.integers(1, 24), n_live=st.integers(1, 9), more=st.integers(0, 3), seed=seeds)
+def test_a_filter_finds_the_best_of_what_it_allows(groups, n_live, more, seed):
+    """By the rest of a division, so that whole groups of rows have no live one, and others many."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-3, 4, size=(32 * groups + int(rng.integers(32)), 3))
+    ids, live = np.arange(len(x)), rng.permutation(groups)[:n_live]
+    allowed = ids[np.isin(ids % groups, live)]
+    index = FlatIndex(3, "ip")
+    index.add(x)
+    for q in (np.array([[1, 2, -1]]), np.array([[1, 2, -1], [3, 0, 1]])):
+        k = len(live) + more
+        same(index.search(q, k, allowed=allowed), oracle(x[allowed], allowed, q, k, "ip"))
 
 
 def test_cosine_normalises_both_sides_and_a_zero_vector_scores_zero():

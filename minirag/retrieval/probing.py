@@ -117,7 +117,10 @@ def _lists_of_many(
     nprobe: int,
     metric: Metric,
 ) -> tuple[NDArray[np.bool_], RowNumbers]:
-    """Which lists each query probes (Q, lists), and its nearest one (Q,)."""
+    """Which lists each query probes (Q, lists), and the nearest of *those* (Q,).
+
+    The rows of the nearest settle the first threshold, so it must be among the lists probed.
+    """
     assert rows.centroids is not None
     centroids, n_lists = rows.centroids, len(rows.size)
     products = queries @ centroids.vectors.T  # (Q, lists)
@@ -137,7 +140,7 @@ def _lists_of_many(
         open_ones = open_ones[near[open_ones] @ rows.live < k]
         nprobe = 2 * nprobe
     near[open_ones] = True
-    return near, products.argmax(axis=1)
+    return near, np.where(near, products, -np.inf).argmax(axis=1)
 
 
 def _decided(
