@@ -183,7 +183,8 @@ def test_of_lists_as_near_as_rounding_can_tell_the_probed_one_settles_the_first_
         index.add(np.concatenate([lengths * first, 10 * lengths * second]))
         query = np.ones(64)
         alone = index.search(query, 5, nprobe=1)
-        equal(index.search(np.tile(query, (3, 1)), 5, nprobe=1), [np.tile(a, (3, 1)) for a in alone])
+        three = index.search(np.tile(query, (3, 1)), 5, nprobe=1)
+        equal(three, tuple(np.tile(part, (3, 1)) for part in alone))
 
 
 vectors_of_three = st.lists(st.integers(-3, 3), min_size=3, max_size=3)
