@@ -140,7 +140,10 @@ def _lists_of_many(
         open_ones = open_ones[near[open_ones] @ rows.live < k]
         nprobe = 2 * nprobe
     near[open_ones] = True
-    return near, np.where(near, products, -np.inf).argmax(axis=1)
+    nearest = products.argmax(axis=1)
+    left_out = np.flatnonzero(~near[np.arange(len(near)), nearest])  # by exact scores: rare
+    nearest[left_out] = np.where(near[left_out], products[left_out], -np.inf).argmax(axis=1)
+    return near, nearest
 
 
 def _decided(
