@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from racing import searching
 
 from minirag.errors import DiskError, StoreError, UsageError
-from minirag.files import save_set
-from minirag.retrieval import FlatIndex, blocked, flat, storage
+from minirag.files import LOCK, save_set
+from minirag.retrieval import FlatIndex, blocked, flat, index_files, storage
 from minirag.retrieval.vectors import as_vectors
 
 METRICS = ("cosine", "ip", "l2")
@@ -393,7 +393,7 @@ def test_saved_and_loaded_answers_are_the_same(tmp_path, mmap):
 
 def test_any_flipped_bit_is_refused(tmp_path):
     built().save(tmp_path)
-    for path in sorted(tmp_path.iterdir()):
+    for path in sorted(set(tmp_path.iterdir()) - {tmp_path / LOCK}):
         whole = path.read_bytes()
         for at in np.linspace(0, len(whole) - 1, 12).astype(int):
             damaged = bytearray(whole)
@@ -446,6 +446,58 @@ def test_files_that_are_no_index_are_refused(tmp_path, meta, files):
         FlatIndex.load(tmp_path)
 
 
+def test_unverified_and_mapped_no_vector_is_read_before_a_search(tmp_path, monkeypatch):
+    index, q = built(), np.random.default_rng(13).normal(size=(4, 5))
+    index.remove([3])
+    index.save(tmp_path)
+
+    def reads(_):
+        raise AssertionError("the vectors are read")
+
+    monkeypatch.setattr(index_files, "row_norms", reads)
+    loaded = FlatIndex.load(tmp_path, mmap=True, verify=False)
+    for queries in (q, q[:1]):
+        found, expected = loaded.search(queries, 19), index.search(queries, 19)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+    with pytest.raises(AssertionError):
+        FlatIndex.load(tmp_path, mmap=True)
+
+
+@pytest.mark.parametrize(
+    ("meta", "halves"),
+    [
+        ({"largest_norm": 3.0}, np.full(20, 5, np.float32)),  # more than 3² / 2
+        ({"largest_norm": 3.0}, np.full(20, np.nan, np.float32)),
+        ({"largest_norm": 3.0}, np.full(19, 1, np.float32)),
+        ({"largest_norm": 1e30}, np.full(20, 1, np.float32)),
+        ({"largest_norm": "3"}, np.full(20, 1, np.float32)),
+        ({}, np.full(20, 1, np.float32)),
+    ],
+)
+def test_norms_that_can_not_be_are_refused(tmp_path, meta, halves):
+    index = built()
+    arrays = {"vectors.npy": index.get(index.ids), "ids.npy": index.ids, "half_squares.npy": halves}
+    given = {"dim": 5, "metric": "l2", "count": 20, "next_id": 20, "lists": 0, **meta}
+    save_set(tmp_path, flat.KIND, {n: storage.writer_of(a) for n, a in arrays.items()}, given)
+    with pytest.raises(StoreError):
+        FlatIndex.load(tmp_path, verify=False)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_cosine_needs_vectors_of_length_one_or_zero(tmp_path, verify):
+    index = FlatIndex(5)
+    index.add([*np.random.default_rng(14).normal(size=(19, 5)), np.zeros(5)])
+    meta = {"dim": 5, "metric": "cosine", "count": 20, "next_id": 20, "lists": 0}
+    for factor in (1, 1.001):
+        arrays = {"vectors.npy": np.float32(factor) * index.get(index.ids), "ids.npy": index.ids}
+        save_set(tmp_path, flat.KIND, {n: storage.writer_of(a) for n, a in arrays.items()}, meta)
+        if factor == 1:  # as earlier versions saved it, without the norms
+            assert len(FlatIndex.load(tmp_path, verify=verify)) == 20
+    with pytest.raises(StoreError, match="impossible vectors"):
+        FlatIndex.load(tmp_path, verify=verify)
+
+
 def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch):
     index = built()
     index.save(tmp_path)
@@ -462,7 +514,7 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match="No space left"):
         index.save(tmp_path)
     assert len(FlatIndex.load(tmp_path)) == 20
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 5  # three files, the manifest and the lock
 
 
 def test_a_missing_index_is_named(tmp_path):
