@@ -201,7 +201,7 @@ def test_the_threshold_is_the_lowest_that_is_precise_enough(drawn, wanted) -> No
 def test_a_threshold_is_precise_enough_as_it_is_rounded() -> None:
     """At .552 nine of ten answers are right; at .56 the wrong one alone is left."""
     queries = _queries([(0.552, True, True)] * 9 + [(0.9, True, False)])
-    with pytest.raises(UsageError, match="precision of 0.9"):
+    with pytest.raises(UsageError, match=r"precision of 0\.9"):
         threshold_for(queries, 0.9)
     assert threshold_for([*queries, *_queries([(0.57, True, True)] * 9)], 0.9) == 0.56
 
