@@ -4,7 +4,8 @@ Two shapes are enough for the whole package. One file: written beside its place,
 disk, then renamed over it (:func:`write_atomically`). A set of files that belong together: each
 save writes new names, and a small ``manifest.json``, replaced last and atomically, says which names
 are valid with their sizes and SHA-256 sums (:func:`save_set`, :func:`load_set`). Until the manifest
-is replaced, the previous set is what a reader sees.
+is replaced, the previous set is what a reader sees. Of several processes that save into one
+directory, each waits for the one before (:func:`locked`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import json
 import os
 import re
 import secrets
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,8 @@ import minirag
 from minirag.errors import CheckpointError, DiskError, StoreError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+PATIENCE = 60.0  # seconds that a process waits for another one to have saved
 _MAX_MANIFEST_BYTES = 16 << 20
 
 
@@ -119,6 +125,72 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+# -- one process at a time -------------------------------------------------------------------------
+
+_held = threading.local()
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Let no other process, and no other thread, save into ``directory`` meanwhile.
+
+    Whoever holds the lock may take it again, so that loading, changing and saving can be one. It
+    lies on an empty file, which stays; the system takes it back when its holder ends, however it
+    ends. Readers need no lock.
+
+    Raises
+    ------
+    DiskError
+        If the directory can't be written, or somebody else holds it for longer than ``PATIENCE``.
+    """
+    mine: set[Path] = _held.__dict__.setdefault("directories", set())
+    place = directory.resolve()
+    if place in mine:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with _disk_errors_as_sentences(directory):
+            file = os.open(place / LOCK, os.O_RDONLY | os.O_CREAT)  # another user's can be locked
+            stack.callback(os.close, file)
+            _wait_for(file, directory)
+        mine.add(place)
+        try:
+            yield
+        finally:
+            mine.remove(place)  # and closing the file lets go of it
+
+
+def _wait_for(file: int, directory: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _seize(file)
+        except (BlockingIOError, PermissionError):  # what Linux and macOS say, and what Windows
+            if time.monotonic() > end:
+                raise DiskError(
+                    f"could not write {directory}: for {PATIENCE:.0f} s another process has been "
+                    "changing it. Wait until it has ended, then try again."
+                ) from None
+            time.sleep(0.05)
+        except OSError:  # some network file systems have no locks: then as if nobody else saved
+            return None
+
+
+def _seize(file: int) -> None:
+    """Lock a file by its descriptor; OSError at once if somebody else has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# -- sets of files ---------------------------------------------------------------------------------
+
+
 def save_set(
     directory: Path, kind: str, files: Mapping[str, Callable[[Path], None]], meta: Mapping[str, Any]
 ) -> None:
@@ -141,11 +213,21 @@ def save_set(
     DiskError
         If anything fails; the previous set is untouched.
     """
+    with _disk_errors_as_sentences(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):  # else what another process has just written would be a stray
+        written = _write_set(directory, kind, files, meta)
+        _remove_strays(directory, keep={entry["file"] for entry in written.values()}, names=files)
+
+
+def _write_set(
+    directory: Path, kind: str, files: Mapping[str, Callable[[Path], None]], meta: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What the manifest then says of each file."""
     token = secrets.token_hex(4)
     written: dict[str, dict[str, Any]] = {}
     paths: list[Path] = []
     with _disk_errors_as_sentences(directory):
-        directory.mkdir(parents=True, exist_ok=True)
         try:
             for name, write in files.items():
                 stem, dot, suffix = name.partition(".")
@@ -165,7 +247,7 @@ def save_set(
             for path in paths:
                 path.unlink(missing_ok=True)
             raise
-    _remove_strays(directory, keep={entry["file"] for entry in written.values()}, names=files)
+    return written
 
 
 def _remove_strays(directory: Path, keep: set[str], names: Mapping[str, object]) -> None:
@@ -181,7 +263,7 @@ def _remove_strays(directory: Path, keep: set[str], names: Mapping[str, object])
 def holds_leftovers_only(directory: Path) -> bool:
     """Whether all that a directory holds, if anything, is what a killed first save left."""
     leftover = re.compile(r".+-[0-9a-f]{8}(\.\w+)?|\..+\.[0-9a-f]{8}\.part")
-    return all(leftover.fullmatch(path.name) for path in directory.iterdir())
+    return all(leftover.fullmatch(path.name) or path.name == LOCK for path in directory.iterdir())
 
 
 def _sum_of(body: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def exact_match(prediction: str, golds: Collection[str], language: Language = "e
     No right answer means that the question has none: then only an empty prediction is right.
     """
     predicted = normalize_answer(prediction, language)
-    return float(any(predicted == normalize_answer(gold, language) for gold in golds or [""]))
+    return float(any(predicted == normalize_answer(gold, language) for gold in _several(golds)))
 
 
 def token_f1(prediction: str, golds: Collection[str], language: Language = "en") -> float:
@@ -67,8 +67,17 @@ def token_f1(prediction: str, golds: Collection[str], language: Language = "en")
     """
     predicted = normalize_answer(prediction, language).split()
     return max(
-        _overlap_f1(predicted, normalize_answer(gold, language).split()) for gold in golds or [""]
+        _overlap_f1(predicted, normalize_answer(gold, language).split()) for gold in _several(golds)
     )
+
+
+def _several(golds: Collection[str]) -> Collection[str]:
+    """The right answers; the empty one if there is none."""
+    if isinstance(golds, str):  # a collection, too: of its letters
+        raise UsageError(
+            f"the right answers are the text {golds!r}: give a list of texts, [{golds!r}]."
+        )
+    return golds or [""]
 
 
 def _overlap_f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
@@ -169,6 +178,10 @@ def _grades(judged: Judgments) -> dict[str, int]:
     """The relevant documents and their grades."""
     if isinstance(judged, Mapping):
         return {id: grade for id, grade in judged.items() if grade > 0}
+    if isinstance(judged, str):  # a collection, too: of its letters
+        raise UsageError(
+            f"the relevant documents are the text {judged!r}: give a list of ids, [{judged!r}]."
+        )
     return dict.fromkeys(judged, 1)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ import pytest
 from test_rag_evaluation import write_beir, write_squad
 from tiny_models import save_encoder, save_reader
 
-from minirag import __version__, errors
+from minirag import __version__, errors, files
 from minirag.cli.main import VERBS, main
 from minirag.retrieval.encoder import BiEncoder
+from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.transformer import checkpoints
 
 PAGES = {
@@ -608,6 +611,53 @@ def test_kb_info_add_remove(call, kb, tmp_path) -> None:
     code, _, err = call("kb", "remove", kb, "calc/rows.md", "none.md")
     assert (code, "no document 'none.md'" in err) == (64, True)
     assert json.loads(call("kb", "info", kb, "--json", encoder=False)[1])["n_documents"] == 2
+
+
+def test_a_knowledge_base_is_held_from_loading_to_saving(call, docs, kb, tmp_path, monkeypatch):
+    """Else what another process saves in between would be lost."""
+    page = tmp_path / "new.md"
+    page.write_text("# Macros\n\nA macro repeats what you did.\n", "utf-8")
+    load, seen = KnowledgeBase.load, []
+
+    def somebody_else_saves(*arguments, **named):
+        base = load(*arguments, **named)
+
+        def save() -> None:
+            with contextlib.suppress(errors.DiskError):
+                KnowledgeBase(base.encoder).save(kb)
+                seen.append("saved")
+
+        other = threading.Thread(target=save)  # the lock is a thread's own
+        other.start()
+        other.join()
+        seen.append("waited")
+        return base
+
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
+    monkeypatch.setattr(KnowledgeBase, "load", somebody_else_saves)
+    for given in (
+        ("add", kb, page),
+        ("change", kb, "new.md", "--text", "No macro."),
+        ("remove", kb, "new.md"),
+    ):
+        assert call("kb", *given)[0] == 0
+    assert call("index", docs, "--out", kb)[0] == 0
+    assert seen == ["waited"] * 4
+
+
+def test_whoever_changes_a_knowledge_base_too_long_is_named(call, kb, tmp_path, monkeypatch):
+    said: list[tuple[int, str, str]] = []
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
+    other = threading.Thread(target=lambda: said.append(call("kb", "remove", kb, "writer.txt")))
+    with files.locked(kb):
+        other.start()
+        other.join()
+    ((code, out, err),) = said
+    assert (code, out) == (5, "")
+    assert "another process has been changing it. Wait until it has ended" in err
+    (tmp_path / "empty").mkdir()
+    assert call("kb", "remove", tmp_path / "empty", "writer.txt")[0] == 4
+    assert not list((tmp_path / "empty").iterdir())  # nothing is written where there is none
 
 
 def test_kb_plot(call, docs, tmp_path) -> None:

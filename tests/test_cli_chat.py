@@ -186,10 +186,15 @@ def test_faq_answers_or_says_that_it_does_not(call, file) -> None:
     assert out == "At  nine.\n    [hours] When do you open?  likeness 1.00\n"
     _, out, _ = call("faq", "ask", file, "Is there a dog?", "--json")
     reply = json.loads(out)
-    assert (reply["answer"], reply["id"], reply["threshold"]) == (None, None, 0.52)
+    assert (reply["answer"], reply["id"], reply["threshold"]) == (None, None, 0.64)
     assert reply["nearest"] == {
         "id": "card", "question": "How much is a card?", "answer": "12 crowns.",
     }  # fmt: skip
+    _, out, _ = call("faq", "ask", file, stdin="Is there a dog?\nA cat?\n")
+    assert out.count("below 0.64 it is taken for another question.") == 2
+    assert out.count("Measured at 0.64: 87 to 96 % of the answers were right, and 6 to 9 %") == 1
+    _, out, _ = call("faq", "ask", file, "Is there a dog?", "--threshold", 0.9)
+    assert "Measured" not in out  # of this threshold, nothing is known
     _, out, _ = call("faq", "ask", file, "Is there a dog?", "--threshold", 0.01, "--json")
     assert json.loads(out)["answer"] == "12 crowns."
 

@@ -40,6 +40,21 @@ def test_faq_queries_ask_entries_in_other_words_or_nothing(world, language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_faq_queries_in_vain_are_about_what_an_entry_is_about(world, language):
+    entries, queries = faq(world, language, 80)
+    names = [
+        getattr(record.entity.name, language).text.lower()
+        for record in world.group("stable", "unseen")
+    ]
+
+    def named(question):
+        return max((name for name in names if name in question.lower()), key=len)
+
+    known = {named(entry.question) for entry in entries}
+    assert all(named(query.text) in known for query in queries)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_follow_ups_and_what_they_stand_for(world, language):
     documents = {d.id: d for d in world.documents(language)}
     made = follow_ups(world, 1, language, 300)

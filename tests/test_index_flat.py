@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from racing import searching
 
 from minirag.errors import DiskError, StoreError, UsageError
-from minirag.files import save_set
-from minirag.retrieval import FlatIndex, blocked, flat, storage
+from minirag.files import LOCK, save_set
+from minirag.retrieval import FlatIndex, blocked, flat, index_files, storage
 from minirag.retrieval.vectors import as_vectors
 
 METRICS = ("cosine", "ip", "l2")
+seeds = st.integers(0, 2**32 - 1)
 
 
 def oracle(vectors, ids, queries, k, metric):
@@ -157,6 +158,37 @@ def test_filtered_equals_the_index_on_the_subset(metric, few):
             np.testing.assert_array_equal(found[0], expected[0])
             np.testing.assert_array_equal(found[1], expected[1])
     assert index.search(q, 3, allowed=[])[1].shape == (11, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_that_may_not_be_found_are_not_where_the_others_lie_close_together(metric):
+    """Of 3,200 rows in 100 groups, by their number modulo 100, only 26 groups hold a live row."""
+    x = np.random.default_rng(0).normal(size=(3200, 8)).astype(np.float32)
+    ids = np.arange(3200)
+    live = ids[ids % 100 < 26]
+    filtered, removed = FlatIndex(8, metric), FlatIndex(8, metric)
+    filtered.add(x)
+    removed.add(x)
+    removed.remove(ids[ids % 4 == 3])  # few enough to stay as dead rows
+    for k in (26, 27, 40, 49):
+        same(filtered.search(x[5], k, allowed=live), oracle(x[live], live, x[5:6], k, metric))
+        left = live[live % 4 != 3]
+        same(removed.search(x[5], k, allowed=live), oracle(x[left], left, x[5:6], k, metric))
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups=st.integers(1, 24), n_live=st.integers(1, 9), more=st.integers(0, 3), seed=seeds)
+def test_a_filter_finds_the_best_of_what_it_allows(groups, n_live, more, seed):
+    """By the rest of a division, so that whole groups of rows have no live one, and others many."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-3, 4, size=(32 * groups + int(rng.integers(32)), 3))
+    ids, live = np.arange(len(x)), rng.permutation(groups)[:n_live]
+    allowed = ids[np.isin(ids % groups, live)]
+    index = FlatIndex(3, "ip")
+    index.add(x)
+    for q in (np.array([[1, 2, -1]]), np.array([[1, 2, -1], [3, 0, 1]])):
+        k = len(live) + more
+        same(index.search(q, k, allowed=allowed), oracle(x[allowed], allowed, q, k, "ip"))
 
 
 def test_cosine_normalises_both_sides_and_a_zero_vector_scores_zero():
@@ -361,7 +393,7 @@ def test_saved_and_loaded_answers_are_the_same(tmp_path, mmap):
 
 def test_any_flipped_bit_is_refused(tmp_path):
     built().save(tmp_path)
-    for path in sorted(tmp_path.iterdir()):
+    for path in sorted(set(tmp_path.iterdir()) - {tmp_path / LOCK}):
         whole = path.read_bytes()
         for at in np.linspace(0, len(whole) - 1, 12).astype(int):
             damaged = bytearray(whole)
@@ -414,6 +446,58 @@ def test_files_that_are_no_index_are_refused(tmp_path, meta, files):
         FlatIndex.load(tmp_path)
 
 
+def test_unverified_and_mapped_no_vector_is_read_before_a_search(tmp_path, monkeypatch):
+    index, q = built(), np.random.default_rng(13).normal(size=(4, 5))
+    index.remove([3])
+    index.save(tmp_path)
+
+    def reads(_):
+        raise AssertionError("the vectors are read")
+
+    monkeypatch.setattr(index_files, "row_norms", reads)
+    loaded = FlatIndex.load(tmp_path, mmap=True, verify=False)
+    for queries in (q, q[:1]):
+        found, expected = loaded.search(queries, 19), index.search(queries, 19)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+    with pytest.raises(AssertionError):
+        FlatIndex.load(tmp_path, mmap=True)
+
+
+@pytest.mark.parametrize(
+    ("meta", "halves"),
+    [
+        ({"largest_norm": 3.0}, np.full(20, 5, np.float32)),  # more than 3² / 2
+        ({"largest_norm": 3.0}, np.full(20, np.nan, np.float32)),
+        ({"largest_norm": 3.0}, np.full(19, 1, np.float32)),
+        ({"largest_norm": 1e30}, np.full(20, 1, np.float32)),
+        ({"largest_norm": "3"}, np.full(20, 1, np.float32)),
+        ({}, np.full(20, 1, np.float32)),
+    ],
+)
+def test_norms_that_can_not_be_are_refused(tmp_path, meta, halves):
+    index = built()
+    arrays = {"vectors.npy": index.get(index.ids), "ids.npy": index.ids, "half_squares.npy": halves}
+    given = {"dim": 5, "metric": "l2", "count": 20, "next_id": 20, "lists": 0, **meta}
+    save_set(tmp_path, flat.KIND, {n: storage.writer_of(a) for n, a in arrays.items()}, given)
+    with pytest.raises(StoreError):
+        FlatIndex.load(tmp_path, verify=False)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_cosine_needs_vectors_of_length_one_or_zero(tmp_path, verify):
+    index = FlatIndex(5)
+    index.add([*np.random.default_rng(14).normal(size=(19, 5)), np.zeros(5)])
+    meta = {"dim": 5, "metric": "cosine", "count": 20, "next_id": 20, "lists": 0}
+    for factor in (1, 1.001):
+        arrays = {"vectors.npy": np.float32(factor) * index.get(index.ids), "ids.npy": index.ids}
+        save_set(tmp_path, flat.KIND, {n: storage.writer_of(a) for n, a in arrays.items()}, meta)
+        if factor == 1:  # as earlier versions saved it, without the norms
+            assert len(FlatIndex.load(tmp_path, verify=verify)) == 20
+    with pytest.raises(StoreError, match="impossible vectors"):
+        FlatIndex.load(tmp_path, verify=verify)
+
+
 def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch):
     index = built()
     index.save(tmp_path)
@@ -430,7 +514,7 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match="No space left"):
         index.save(tmp_path)
     assert len(FlatIndex.load(tmp_path)) == 20
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 5  # three files, the manifest and the lock
 
 
 def test_a_missing_index_is_named(tmp_path):

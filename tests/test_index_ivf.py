@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from racing import searching
 
 from minirag.errors import StoreError, UsageError
-from minirag.files import save_set
+from minirag.files import LOCK, save_set
 from minirag.retrieval import FlatIndex, IndexWarning, IVFIndex, Scan, ivf, probing
 from minirag.retrieval.ivf import lists_for
 
@@ -150,6 +150,41 @@ def test_removed_is_as_never_added(metric):
         found, expected = (i.search(q, 20, nprobe=3) for i in (inverted, never))
         np.testing.assert_array_equal(found[1], expected[1])
         np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_left_of_a_list_is_found_and_nothing_else(metric):
+    """Of a list of 3,200 rows, those left lie in 26 of the 100 groups that a search looks at."""
+    x = np.random.default_rng(0).normal(size=(3200, 8)).astype(np.float32)
+    far = np.full((8000, 8), -50.0)
+    index = IVFIndex(8, metric, nlist=2)
+    index.use_centroids([np.ones(8) / 8, -np.ones(8) / 8])
+    x += 10  # all in the first list, and the rest so many that the dead rows stay
+    index.add(np.concatenate([x, far]))
+    ids = np.arange(3200)
+    live = ids[ids % 100 < 26]
+    index.remove(np.setdiff1d(ids, live))
+    assert len(index.rows.dead) == 3200 - len(live)
+    flat = FlatIndex(8, metric)
+    flat.add(x[live], live)
+    for k in (26, 27, 40, 49):
+        equal(index.search(x[5], k, nprobe=1), flat.search(x[5], k))
+
+
+def test_of_lists_as_near_as_rounding_can_tell_the_probed_one_settles_the_first_score():
+    """Two centroids with the same numbers in another order, one query with all numbers alike."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        first = rng.uniform(0.5, 1.5, size=64).astype(np.float32)
+        second = rng.permutation(first)  # as near; which one the product calls nearer is chance
+        index = IVFIndex(64, "ip")
+        index.use_centroids([first, second])
+        lengths = np.linspace(1, 2, 40)[:, None]
+        index.add(np.concatenate([lengths * first, 10 * lengths * second]))
+        query = np.ones(64)
+        alone = index.search(query, 5, nprobe=1)
+        three = index.search(np.tile(query, (3, 1)), 5, nprobe=1)
+        equal(three, tuple(np.tile(part, (3, 1)) for part in alone))
 
 
 vectors_of_three = st.lists(st.integers(-3, 3), min_size=3, max_size=3)
@@ -365,8 +400,8 @@ def test_any_flipped_bit_is_refused(tmp_path):
     index.add(points(30, 5))
     index.train()
     index.save(tmp_path)
-    paths = sorted(tmp_path.iterdir())
-    assert len(paths) == 5
+    paths = sorted(set(tmp_path.iterdir()) - {tmp_path / LOCK})
+    assert len(paths) == 6
     for path in paths:
         whole = path.read_bytes()
         for at in np.linspace(0, len(whole) - 1, 7).astype(int):

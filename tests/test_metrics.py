@@ -82,6 +82,17 @@ def test_squad_scores_follow_the_official_steps(prediction, gold):
     assert metrics.token_f1(prediction, [gold]) == pytest.approx(f1)
 
 
+def test_a_text_in_the_place_of_a_collection_is_refused_and_not_read_letter_by_letter():
+    for score in (metrics.exact_match, metrics.token_f1):
+        with pytest.raises(UsageError, match=r"give a list of texts, \['Paris'\]"):
+            score("P", "Paris")
+        with pytest.raises(UsageError, match="are the text ''"):
+            score("", "")
+    for score in (metrics.recall_at_k, metrics.mrr_at_k, metrics.ndcg_at_k):
+        with pytest.raises(UsageError, match=r"give a list of ids, \['d1'\]"):
+            score(["d1"], "d1", 1)
+
+
 def test_rouge_l_on_lin_s_own_examples():
     reference = "police killed the gunman"
     assert metrics.rouge_l("Police kill the gunman.", reference) == 3 / 4

@@ -46,6 +46,10 @@ def test_the_committed_questions_are_fifteen_with_and_five_without_an_answer() -
         ('{"question": " "}', 'the "question" is missing'),
         ('{"question": "a?", "documents": "b.md"}', '"documents" must be a list'),
         ('{"question": "a?", "words": [1]}', '"words" must be a list'),
+        ('{"question": "a?", "documents": ["b.md"]}', 'mine.jsonl:2: the "words" are missing'),
+        ('{"question": "a?", "documents": ["b.md"], "words": []}', 'the "words" are missing'),
+        ('{"question": "a?", "words": ["a||b"]}', 'mine.jsonl:2: "words" holds an empty'),
+        ('{"question": "a?", "words": ["a", " "]}', '"words" holds an empty alternative'),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, sentence: str) -> None:

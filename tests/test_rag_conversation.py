@@ -75,6 +75,17 @@ def test_each_turn_has_its_own_sources(reader) -> None:
     assert [hit.score for hit in refused.sources] == [0.9, 0.8]
 
 
+def test_of_a_quote_the_passage_that_was_read_is_the_source(reader) -> None:
+    quoting = replace(SHORT, quote=True)
+    retriever = Fixed(0.9, 0.8, 0.1)
+    asked = retriever.hits[1].passage.text  # of its own words: its sentence is read, and no other
+    turn = Conversation(Pipeline(retriever, reader, quoting), Noting()).ask(asked)
+    assert isinstance(turn.result, Answer)
+    assert turn.sources == turn.result.read == [retriever.hits[1]]
+    assert turn.result.prompt.passages[0].document_id == "1.md"
+    assert [citation.number for citation in turn.result.citations] == [2]
+
+
 def test_what_can_t_be_asked_is_not_remembered(reader) -> None:
     talk = Conversation(Pipeline(Fixed(0.9), reader, SHORT), Noting())
     talk.ask("Who?")

@@ -198,6 +198,14 @@ def test_the_threshold_is_the_lowest_that_is_precise_enough(drawn, wanted) -> No
     assert threshold_for(queries, wanted) == pytest.approx(min(enough), abs=1e-9)
 
 
+def test_a_threshold_is_precise_enough_as_it_is_rounded() -> None:
+    """At .552 nine of ten answers are right; at .56 the wrong one alone is left."""
+    queries = _queries([(0.552, True, True)] * 9 + [(0.9, True, False)])
+    with pytest.raises(UsageError, match=r"precision of 0\.9"):
+        threshold_for(queries, 0.9)
+    assert threshold_for([*queries, *_queries([(0.57, True, True)] * 9)], 0.9) == 0.56
+
+
 def test_rates_at_a_threshold_have_their_intervals() -> None:
     queries = _queries([(0.9, True, True), (0.8, True, True), (0.7, False, False),
                         (0.6, True, False), (0.2, True, True), (0.1, False, False)])  # fmt: skip

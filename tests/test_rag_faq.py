@@ -11,10 +11,13 @@ import pytest
 from fake_encoder import HashEncoder
 from racing import searching
 
+from minirag.combination.seeds import DEVELOPMENT_SEEDS
 from minirag.corpus.dialogue import faq as draw_faq
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, DiskError, UsageError
-from minirag.rag.faq import THRESHOLDS, Faq, FaqEntry, read_entries
+from minirag.rag.faq import Faq, FaqEntry, read_entries
+from minirag.rag.faq_curve import at_threshold, faq_queries, threshold_for
+from minirag.rag.faq_threshold import default_threshold, measurements, rates_at_default
 from minirag.retrieval.bm25 import words
 
 HOURS = FaqEntry("hours", "When does the library open?", "At nine,  from Tuesday on.\nReally.")
@@ -162,7 +165,7 @@ def test_an_empty_question_is_a_sentence() -> None:
 
 
 def test_a_threshold_that_nobody_measured_must_be_given() -> None:
-    assert Faq().threshold == THRESHOLDS["words"]
+    assert Faq().threshold == default_threshold("words")
     with pytest.raises(UsageError, match="no FAQ threshold was measured for hash-encoder"):
         Faq(HashEncoder())
 
@@ -195,6 +198,42 @@ def test_whoever_asks_meanwhile_sees_before_or_after(encoder) -> None:
             if n % 3 == 0:
                 with pytest.raises(UsageError):
                     faq.add([FaqEntry("0", "again?", "answer red")])
+
+
+# -- the default threshold -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compared_by", ["words", "all-MiniLM-L6-v2"])
+def test_the_table_that_comes_along_agrees_with_the_default(compared_by) -> None:
+    found = measurements(compared_by)
+    assert len({(m.domain, m.language) for m in found}) == len(found) > 1
+    for measured in found:
+        assert measured.threshold == default_threshold(compared_by) >= measured.chosen
+        assert measured.seeds == DEVELOPMENT_SEEDS
+        assert measured.n == 3 * 450
+        assert measured.command.startswith(f"minirag evaluate --faq {measured.domain} ")
+        for rate in (measured.precision, measured.recall, measured.answered_in_vain):
+            assert rate.low <= rate.value <= rate.high
+        said = rates_at_default(compared_by)
+        for part in (f"at {measured.threshold:.2f}", f"{measured.domain} {measured.language}"):
+            assert part in said
+    lowest, highest = (f(round(100 * m.precision.value) for m in found) for f in (min, max))
+    assert f": {lowest} to {highest} % of the answers were right" in said
+
+
+def test_the_table_is_what_its_command_measures_now() -> None:
+    """It goes out of date when wordings change; then it must be measured again."""
+    measured = next(
+        m for m in measurements("words") if (m.domain, m.language) == ("medicine", "es")
+    )
+    worlds = [draw_world("medicine", seed) for seed in measured.seeds]
+    queries = [query for world in worlds for query in faq_queries(world, "es", 300)]
+    assert threshold_for(queries[::2], 0.9) == measured.chosen
+    found = at_threshold(queries, measured.threshold)
+    assert found.n == measured.n
+    assert found.precision == pytest.approx(measured.precision, abs=5e-5)
+    assert found.recall == pytest.approx(measured.recall, abs=5e-5)
+    assert found.answered_in_vain == pytest.approx(measured.answered_in_vain, abs=5e-5)
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ def _rewrite(last: str, question: str):
         ("What is the capital of France?", "And of Spain?", "What is the capital of Spain?",
          "name"),
         ("How is fufidum dosed?", "And brolanol?", "How is brolanol dosed?", "name"),
+        ("How is fufidum dosed?", "And act?", "How is act dosed?", "name"),  # not "interactions"
         ("¿Cuál es la dosis del gazarum?", "¿Y la bidrorinida?",
          "¿Cuál es la dosis de la bidrorinida?", "name"),
         ("¿Cuál es la dosis de la bidrorinida?", "¿Y en el caso del gazarum?",
@@ -149,6 +150,10 @@ def test_a_follow_up_is_made_whole(last, question, rewritten, rule) -> None:
         "opening hours",
         "What about the opening hours?",  # after a name of another sort
         "Thanks!",
+        "And you?",  # whom it means, the last question doesn't tell
+        "And they?",
+        "¿Y tú?",
+        "¿Y ellas?",
         "¿Cómo imprimo?",
         "¿Qué animales hibernan?",
         "¿Qué fármacos interaccionan con alcohol?",
@@ -254,6 +259,8 @@ def test_names_of_a_knowledge_base_are_those_of_the_moment() -> None:
     assert names() is names()  # made once for each state
     assert names().mentions("COLD")
     assert names().mentions("colds")  # the plural of a word that is there
+    assert names().mentions("sto")  # "stored" begins like it
+    assert not names().mentions("tored")  # and does not begin like this
     assert not names().mentions("warm")
     base.change(Document("a.md", "Febedum is stored in the cold.", "Febedum"))
     assert _found(names(), "how much fufidum?") == []

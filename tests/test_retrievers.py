@@ -8,12 +8,14 @@ from fake_encoder import HashEncoder
 from racing import searching
 
 from minirag.errors import StoreError, UsageError
+from minirag.files import load_set, save_set
 from minirag.rag.pipeline import Abstention, Answer, Pipeline, Settings
 from minirag.retrieval import snapshot
 from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.flat import FlatIndex
 from minirag.retrieval.ivf import IVFIndex
 from minirag.retrieval.knowledge_base import RETRIEVERS, KnowledgeBase
+from minirag.retrieval.snapshot_files import KIND
 from minirag.text.chunking import passage_text_for_encoder
 from minirag.text.documents import Document
 
@@ -194,6 +196,35 @@ def test_lists_are_saved_and_come_back(lists_from_2000, tmp_path) -> None:
     centroids.write_bytes(damaged)
     with pytest.raises(StoreError, match="centroids"):
         KnowledgeBase.load(tmp_path / "kb", HashEncoder())
+
+
+def test_lists_that_become_unequal_from_load_to_load_are_made_anew(lists_from_2000, tmp_path):
+    base, place = _base(2100), tmp_path / "kb"
+    before, skews = base.dense().snapshot.centroids, []
+    for n in range(6):
+        base.save(place)
+        skews.append(KnowledgeBase.info(place).trained_skew or 0)
+        base = KnowledgeBase.load(place, HashEncoder())
+        base.add([Document(f"same{n}-{i}", f"one one one w{i % 3}") for i in range(200)])
+    assert skews[0] == skews[1] > 1  # until then, that of the training
+    assert not np.array_equal(base.dense().snapshot.centroids[: len(before)], before)
+
+
+def test_a_base_that_an_earlier_version_saved_is_loaded(lists_from_2000, tmp_path) -> None:
+    base = _base(2100)
+    base.save(tmp_path)
+    meta, paths = load_set(tmp_path, KIND)
+    assert meta.pop("trained_skew") > 1
+    held = {name: path.read_bytes() for name, path in paths.items()}
+    save_set(
+        tmp_path,
+        KIND,
+        {name: lambda path, data=data: path.write_bytes(data) for name, data in held.items()},
+        meta,
+    )
+    loaded = KnowledgeBase.load(tmp_path, HashEncoder())
+    assert loaded.search("name77", 10) == base.search("name77", 10)
+    assert KnowledgeBase.info(tmp_path).trained_skew is None
 
 
 def test_lists_are_made_anew_when_they_become_unequal(lists_from_2000, recwarn) -> None:

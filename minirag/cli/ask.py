@@ -301,7 +301,7 @@ def print_result(
             print_wrapped(_around(citation), indent="    ", max_lines=3)
         if isinstance(pipeline, ReadingPipeline):  # few and short: see what it chose among
             print("Read")
-            print_hits(result.hits[: len(result.prompt.passages)])
+            print_hits(result.read)
     elif not result.hits:
         print("From memory: the model was given no passage, so there is no source.")
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,18 @@ def open_base(directory: Path, encoder: str | None, precision: str) -> Knowledge
             "If it was built with one from a directory, give that directory with --encoder."
         ) from error
     return KnowledgeBase.load(directory, model)
+
+
+@contextlib.contextmanager
+def changing(directory: Path) -> Iterator[None]:
+    """Around loading, changing and saving: so that no other process's change gets lost between.
+
+    Where there is no knowledge base, there is nothing to lose, and nothing is written.
+    """
+    from minirag.files import MANIFEST, locked
+
+    with locked(directory) if (directory / MANIFEST).exists() else contextlib.nullcontext():
+        yield
 
 
 def cached_base(

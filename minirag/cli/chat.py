@@ -154,7 +154,9 @@ class _Loop:
         if not self.talk.turns:
             print("Nothing has been asked yet.")
             return
-        for number, hit in enumerate(self.talk.turns[-1].sources, start=1):
+        turn = self.talk.turns[-1]
+        for hit in turn.sources:
+            number = turn.result.hits.index(hit) + 1  # as the answer cites it
             print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
             print(plain(hit.passage.text) + "\n")
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Answer frequent questions word for word as a person wrote it. A question is
 compared with the stored ones; the answer of the nearest is given if it is near
-enough, else that is said. Nothing is generated. Entries are JSON lines:
+enough, else that is said, with what was measured of the threshold. Nothing is
+generated. Entries are JSON lines:
 {"id": "hours", "question": "When do you open?", "answer": "At nine."}
 
 `faq ask FILE` without a question takes one a line until the input ends, and
@@ -93,14 +94,18 @@ def _load(path: Path) -> Faq:
 def _ask(args: argparse.Namespace) -> int:
     from minirag.cli.bases import load_encoder
     from minirag.rag.faq import Faq
+    from minirag.rag.faq_threshold import rates_at_default
 
     if args.question is not None and not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
     _load(args.file)  # a bad file is told before a model is loaded
     encoder = None if args.encoder is None else load_encoder(args.encoder, "auto")
     faq = Faq.load(args.file, encoder, threshold=args.threshold)
+    rates = ""
+    if args.threshold is None:
+        rates = rates_at_default("words" if encoder is None else encoder.name)
     if args.question is not None:
-        _print(faq.ask(args.question), args.json)
+        _print(faq.ask(args.question), args.json, rates)
         return 0
     seen = _state_of(args.file)
     try:
@@ -111,7 +116,10 @@ def _ask(args: argparse.Namespace) -> int:
                     seen = now
             except MiniragError as error:  # half-edited by hand, say: the entries before stand
                 print(f"warning: not read again: {error}", file=sys.stderr)
-            _print(faq.ask(question), args.json)
+            reply = faq.ask(question)
+            _print(reply, args.json, rates)
+            if reply.entry is None:
+                rates = ""  # once is enough
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
@@ -142,7 +150,8 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
     return None
 
 
-def _print(reply: FaqReply, as_json: bool) -> None:
+def _print(reply: FaqReply, as_json: bool, rates: str) -> None:
+    """The reply; where there is no answer, also how often that is so, and how often it is wrong."""
     from minirag.cli.ask import plain
 
     if as_json:
@@ -162,6 +171,8 @@ def _print(reply: FaqReply, as_json: bool) -> None:
             plain(f"    [{reply.entry.id}] {reply.entry.question}  likeness {reply.likeness:.2f}"),
             flush=True,
         )
+    elif rates and reply.nearest is not None:
+        print(f"    {rates}", flush=True)
 
 
 # -- changing --------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minirag.cli.bases import (
     add_encoder_options,
+    changing,
     counted,
     import_torch,
     load_encoder,
@@ -16,6 +18,10 @@ from minirag.cli.bases import (
     print_report,
     show_bars,
 )
+from minirag.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from minirag.retrieval.knowledge_base import KnowledgeBase
 
 _DESCRIPTION = """\
 Read documents, cut them into passages, and keep text and vectors together in a
@@ -63,33 +69,13 @@ def run(args: argparse.Namespace) -> int:
     """Build or update the knowledge base and say what happened."""
     began = time.perf_counter()
     import_torch()
-    from minirag.errors import StoreError, UsageError
-    from minirag.files import MANIFEST, holds_leftovers_only
-    from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.text.report import Report
 
-    if (args.out / MANIFEST).exists():
-        try:
-            base = open_base(args.out, args.encoder, args.precision)
-        except StoreError as error:
-            raise StoreError(f"{error} To begin anew, delete {args.out} first.") from error
-        for name in ("size", "overlap"):
-            given, kept = getattr(args, name), getattr(base, name)
-            if given not in (None, kept):
-                raise UsageError(
-                    f"{args.out} was made with --{name} {kept}, and {given} is asked for: "
-                    "choose another --out, or delete it first."
-                )
-    elif args.out.exists() and (not args.out.is_dir() or not holds_leftovers_only(args.out)):
-        raise StoreError(
-            f"{args.out} exists and is no knowledge base: choose a new or empty directory."
-        )
-    else:
-        encoder = load_encoder(args.encoder, args.precision)
-        base = KnowledgeBase(encoder, size=args.size, overlap=args.overlap)
     report = Report()
-    changes = base.update_from(args.docs, progress=show_bars(args), report=report)
-    base.save(args.out)
+    with changing(args.out):
+        base = _base_to_update(args)
+        changes = base.update_from(args.docs, progress=show_bars(args), report=report)
+        base.save(args.out)
     seconds = time.perf_counter() - began
     print_report(report)
     if args.json:
@@ -122,3 +108,29 @@ def run(args: argparse.Namespace) -> int:
         f"{changes.unchanged:,} as before; {seconds:.1f} s"
     )
     return 0
+
+
+def _base_to_update(args: argparse.Namespace) -> KnowledgeBase:
+    """The knowledge base that is there, or an empty one."""
+    from minirag.files import MANIFEST, holds_leftovers_only
+    from minirag.retrieval.knowledge_base import KnowledgeBase
+
+    if (args.out / MANIFEST).exists():
+        try:
+            base = open_base(args.out, args.encoder, args.precision)
+        except StoreError as error:
+            raise StoreError(f"{error} To begin anew, delete {args.out} first.") from error
+        for name in ("size", "overlap"):
+            given, kept = getattr(args, name), getattr(base, name)
+            if given not in (None, kept):
+                raise UsageError(
+                    f"{args.out} was made with --{name} {kept}, and {given} is asked for: "
+                    "choose another --out, or delete it first."
+                )
+        return base
+    if args.out.exists() and (not args.out.is_dir() or not holds_leftovers_only(args.out)):
+        raise StoreError(
+            f"{args.out} exists and is no knowledge base: choose a new or empty directory."
+        )
+    encoder = load_encoder(args.encoder, args.precision)
+    return KnowledgeBase(encoder, size=args.size, overlap=args.overlap)

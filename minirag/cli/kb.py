@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirag.cli.bases import (
     add_encoder_options,
+    changing,
     counted,
     import_torch,
     load_encoder,
@@ -122,9 +123,10 @@ def _new(args: argparse.Namespace) -> int:
     import_torch()
     from minirag.combination.library import ENCODER
     from minirag.combination.live import live_documents
+    from minirag.files import holds_leftovers_only
     from minirag.retrieval.knowledge_base import KnowledgeBase
 
-    if args.kb.exists() and (not args.kb.is_dir() or any(args.kb.iterdir())):
+    if args.kb.exists() and (not args.kb.is_dir() or not holds_leftovers_only(args.kb)):
         raise StoreError(f"{args.kb} exists and is not empty: choose a new or empty directory.")
     base = KnowledgeBase(load_encoder(args.encoder or ENCODER, args.precision))
     documents = live_documents(args.domain, args.language, moment=args.moment)
@@ -161,12 +163,13 @@ def _change(args: argparse.Namespace) -> int:
         text = found[0].text
     if not text.strip():
         raise UsageError("the new text is empty: to take a document out, use `minirag kb remove`.")
-    base = open_base(args.kb, args.encoder, args.precision)
-    document = dataclasses.replace(base.document(args.id), text=text)
-    began = time.perf_counter()
-    changes = base.change(document, report=report)
-    updated = time.perf_counter() - began
-    base.save(args.kb)
+    with changing(args.kb):
+        base = open_base(args.kb, args.encoder, args.precision)
+        document = dataclasses.replace(base.document(args.id), text=text)
+        began = time.perf_counter()
+        changes = base.change(document, report=report)
+        updated = time.perf_counter() - began
+        base.save(args.kb)
     print_report(report)
     _say(args, base, {"changed": changes.changed, "unchanged": changes.unchanged}, updated)
     return 0
@@ -195,12 +198,14 @@ def _add(args: argparse.Namespace) -> int:
     from minirag.text.readers import read_documents
     from minirag.text.report import Report
 
-    base, report = open_base(args.kb, args.encoder, args.precision), Report()
-    documents = read_documents(args.docs, report)
-    began = time.perf_counter()
-    changes = base.upsert(documents, progress=show_bars(args), report=report)
-    updated = time.perf_counter() - began
-    base.save(args.kb)
+    report = Report()
+    with changing(args.kb):
+        base = open_base(args.kb, args.encoder, args.precision)
+        documents = read_documents(args.docs, report)
+        began = time.perf_counter()
+        changes = base.upsert(documents, progress=show_bars(args), report=report)
+        updated = time.perf_counter() - began
+        base.save(args.kb)
     print_report(report)
     counts = {"added": changes.added, "changed": changes.changed, "unchanged": changes.unchanged}
     _say(args, base, counts, updated)
@@ -209,11 +214,12 @@ def _add(args: argparse.Namespace) -> int:
 
 def _remove(args: argparse.Namespace) -> int:
     import_torch()
-    base = open_base(args.kb, args.encoder, args.precision)
-    began = time.perf_counter()
-    changes = base.delete(args.ids)
-    updated = time.perf_counter() - began
-    base.save(args.kb)
+    with changing(args.kb):
+        base = open_base(args.kb, args.encoder, args.precision)
+        began = time.perf_counter()
+        changes = base.delete(args.ids)
+        updated = time.perf_counter() - began
+        base.save(args.kb)
     _say(args, base, {"removed": changes.removed}, updated)
     return 0
 

@@ -67,32 +67,35 @@ def _text(entity: Entity, key: str, language: str) -> str:
 def faq(world: World, language: str, n: int) -> tuple[list[FaqEntry], list[FaqQuery]]:
     """Draw ``n`` FAQ entries and as many queries again in other words, half as many in vain.
 
-    Queries ask an entry's question in another wording; those in vain ask, of the same entities,
-    for something that no entry answers.
+    Queries ask an entry's question in another wording; those in vain ask, of entities that have an
+    entry, for something that no entry answers.
     """
     dice, phrasings = (
         Dice(world.seed, "faq", world.domain.name, language),
         world.phrasings(language),
     )
     facts = [(r, key) for r in world.group("stable", "unseen") for key in r.current.facts]
-    if len(facts) < 2 * n:
+    facts = dice.shuffled(facts)
+    stored, others = facts[:n], facts[n:]
+    known = {record.id for record, _ in stored}
+    in_vain = [(record, key) for record, key in others if record.id in known][: n // 2]
+    if len(stored) + len(in_vain) < n + n // 2:
         raise UsageError(
-            f"{n} FAQ entries and as many other facts need {2 * n} facts, this world has "
-            f"{len(facts)}: draw it with larger Sizes(stable=...)."
+            f"{n} FAQ entries and half as many other facts of the same entities are more than "
+            f"the {len(facts)} facts of this world: draw it with larger Sizes(stable=...)."
         )
-    facts = dice.sample(facts, n + n // 2)
     entries, queries = [], []
-    for index, (record, key) in enumerate(facts):
+    for index, (record, key) in enumerate(stored + in_vain):
         attribute = phrasings.attributes[key]
         name: Phrase = getattr(record.entity.name, language)
-        stored, *others = attribute.questions
-        asked = dice.pick(others).fill({"name": name})
+        question, *reworded = attribute.questions
+        asked = dice.pick(reworded).fill({"name": name})
         if index >= n:
             queries.append(FaqQuery(asked, None))
             continue
         value: Phrase = getattr(record.current.facts[key], language)
         statement = attribute.statement(dice).template.fill({"name": name, "value": value})
-        entry = FaqEntry(f"faq-{index + 1}", stored.fill({"name": name}), statement, value.text)
+        entry = FaqEntry(f"faq-{index + 1}", question.fill({"name": name}), statement, value.text)
         entries.append(entry)
         queries.append(FaqQuery(asked, entry.id))
     return entries, dice.shuffled(queries)

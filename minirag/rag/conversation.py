@@ -34,7 +34,7 @@ class Turn:
     def sources(self) -> list[Hit]:
         """The passages that were read; after an abstention, those that were not near enough."""
         if isinstance(self.result, Answer):
-            return self.result.hits[: len(self.result.prompt.passages)]
+            return self.result.read
         return self.result.hits
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from minirag.errors import DataError, UsageError
 from minirag.files import write_text_atomically
+from minirag.rag.faq_threshold import default_threshold
 from minirag.rag.likeness import ByVectors, ByWords, Likeness
 from minirag.retrieval.retriever import TextEncoder
 from minirag.text.jsonl import read_json_lines
@@ -83,7 +84,7 @@ class Faq:
         Compares by vectors; without one, words are compared.
     threshold : float, optional
         Least likeness at which two questions are taken for the same. Default: as measured for the
-        encoder or for words, see :data:`THRESHOLDS`.
+        encoder or for words, see :mod:`minirag.rag.faq_threshold`.
 
     Raises
     ------
@@ -95,12 +96,14 @@ class Faq:
         self, encoder: TextEncoder | None = None, *, threshold: float | None = None
     ) -> None:
         likeness: Likeness = ByWords() if encoder is None else ByVectors.empty(encoder)
-        if threshold is None and likeness.name not in THRESHOLDS:
+        if threshold is None:
+            threshold = default_threshold(likeness.name)
+        if threshold is None:
             raise UsageError(
                 f"no FAQ threshold was measured for {likeness.name}: give one, or measure it with "
                 f"`minirag evaluate --faq medicine --encoder {likeness.name}`."
             )
-        self.threshold = THRESHOLDS[likeness.name] if threshold is None else threshold
+        self.threshold = threshold
         self._writing = threading.Lock()
         self._state = _State({}, likeness)  # replaced in one assignment, never changed
 
@@ -250,8 +253,3 @@ def _check_distinct(values: Sequence[str], what: str) -> None:
         if value in seen:
             raise UsageError(f"two FAQ entries have the {what} {value!r}: keep one of them.")
         seen.add(value)
-
-
-# The lowest ones with a precision of .9, by `minirag evaluate --faq medicine --seed 11`: by words
-# in English and in Spanish alike; by the encoder, with `--encoder`, in English, which it knows.
-THRESHOLDS = {"words": 0.52, "all-MiniLM-L6-v2": 0.77}

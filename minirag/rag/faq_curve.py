@@ -93,17 +93,21 @@ def curve(queries: Sequence[Query]) -> list[Point]:
 
 
 def threshold_for(queries: Sequence[Query], precision: float) -> float:
-    """The lowest threshold whose answers are right often enough, rounded up to two digits.
+    """The lowest threshold of two digits whose answers are right often enough.
+
+    Candidates are rounded before they are judged: rounding up afterwards leaves out a query, and
+    the answers that remain may be right too rarely.
 
     Raises
     ------
     UsageError
         If none is.
     """
-    reached = [point.threshold for point in curve(queries) if point.precision >= precision]
-    if not reached:
-        raise UsageError(f"no threshold reaches a precision of {precision}: want less.")
-    return math.ceil(min(reached) * 100) / 100
+    for threshold in sorted({math.ceil(query.likeness * 100) / 100 for query in queries}):
+        right = [query.right for query in queries if query.likeness >= threshold]
+        if right and sum(right) / len(right) >= precision:
+            return threshold
+    raise UsageError(f"no threshold reaches a precision of {precision}: want less.")
 
 
 def at_threshold(queries: Sequence[Query], threshold: float) -> OperatingPoint:

@@ -94,8 +94,8 @@ class Names:
 
     def mentions(self, word: str) -> bool:
         """Whether any document has the word, or one that begins like it, in any case."""
-        word = _folded(word)
-        return any(word in document.text.lower() for document in self.documents)
+        begins = re.compile(rf"\b{re.escape(_folded(word))}")  # "art" is not in "starts"
+        return any(begins.search(document.text.lower()) for document in self.documents)
 
 
 def names_of(base: KnowledgeBase) -> Callable[[], Names]:

@@ -79,7 +79,18 @@ def read_own_questions(path: Path) -> list[OwnQuestion]:
             if not isinstance(entries, list) or not all(isinstance(e, str) for e in entries):
                 raise DataError(f'{path}:{line.number}: "{key}" must be a list of texts.')
             lists.append(tuple(entries))
-        questions.append(OwnQuestion(value["question"], lists[0], lists[1]))
+        documents, words = lists
+        if documents and not words:
+            raise DataError(
+                f'{path}:{line.number}: the "words" are missing: say what a right answer holds, '
+                'or give no "documents" if there is none.'
+            )
+        if not all(part.strip() for entry in words for part in entry.split("|")):
+            raise DataError(
+                f'{path}:{line.number}: "words" holds an empty alternative, which stands in every '
+                "answer: write something on both sides of each |."
+            )
+        questions.append(OwnQuestion(value["question"], documents, words))
     if not questions:
         raise DataError(f"{path} holds no questions.")
     return questions

@@ -41,6 +41,7 @@ class Answer:
     text: str
     citations: list[Citation]
     hits: list[Hit]  # everything retrieved, best first
+    read: list[Hit]  # those of which the prompt shows something, in its order
     prompt: Prompt
     generation: Generation
     invalid_citations: list[int]  # markers of passages that were not given
@@ -180,7 +181,7 @@ class Pipeline:
             reserve=sampling.max_new_tokens,
             instruction=QUOTED if self.settings.quote else self.settings.instruction,
         )
-        scores = [hit.score for hit in hits[: len(prompt.passages)]]
+        read = list(hits[source : source + len(prompt.passages)])  # quoting, one or none
         began = time.perf_counter()
         first = 0.0
         generation = Generation()
@@ -200,18 +201,20 @@ class Pipeline:
             for piece in stream(reader.model, prompt.ids, reader.tokenizer, sampling, generation):
                 say(piece)
             numbered = self.settings.instruction.numbered
+            scores = [hit.score for hit in read]
             cited = cite(generation.text, prompt.passages, scores, numbered=numbered)
             text, citations, invalid = cited.text, cited.citations, cited.invalid
-        read = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         return Answer(
             question=question,
             text=text,
             citations=citations,
             hits=list(hits),
+            read=read,
             prompt=prompt,
             generation=generation,
             invalid_citations=invalid,
-            timings=Timings(retrieve_seconds, read, first),
+            timings=Timings(retrieve_seconds, seconds, first),
         )
 
     def _quote(

@@ -63,6 +63,8 @@ class Forms:
         A verb without its subject (Spanish): "¿Cuándo caduca?"
     bare
         Question words and nothing else: "How often?"
+    person
+        A pronoun and nothing else: "And you?". Whom it means, the last question doesn't tell.
     articles
         What belongs to a name that stands after it.
     of
@@ -79,6 +81,7 @@ class Forms:
     not_pronoun: re.Pattern[str]
     left_out: tuple[re.Pattern[str], ...]
     bare: re.Pattern[str]
+    person: re.Pattern[str]
     articles: frozenset[str]
     of: str
 
@@ -116,6 +119,7 @@ ENGLISH = Forms(
         r"(?:why(?: not)?|when|where|who|whom|which(?: ones?)?"
         r"|(?:what|how)(?: (?:often|much|many|long|far|soon|exactly|else|time|for|so|come))?)$"
     ),
+    person=re.compile(r"^(?:i|me|you|he|she|her|we|us|they)$"),
     articles=frozenset({"the", "a", "an"}),
     of=" of ",
 )
@@ -169,6 +173,7 @@ SPANISH = Forms(
         r"|cu[aá]l(?:es)?|(?:cada |desde |hasta )?cu[aá]nt[oa]s?|(?:desde|hasta) cu[aá]ndo"
         r"|(?:durante )?cu[aá]nto tiempo|a qu[eé] hora|con qui[eé]n)$"
     ),
+    person=re.compile(r"^(?:yo|m[ií]|t[uú]|ti|vos|usted(?:es)?|él|ell[ao]s?|[nv]osotr[ao]s)$"),
     articles=frozenset({"el", "la", "los", "las"}),
     of=" de ",
 )

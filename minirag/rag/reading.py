@@ -145,12 +145,13 @@ class ReadingPipeline:
         generation.text = text
         if on_text is not None:
             on_text(text)
-        scores = [hit.score for hit in hits[: len(prompt.passages)]]
+        given = list(hits[: len(prompt.passages)])
         return Answer(
             question=question,
             text=text,
-            citations=where_it_stands(text, prompt.passages, scores),
+            citations=where_it_stands(text, prompt.passages, [hit.score for hit in given]),
             hits=list(hits),
+            read=given,
             prompt=prompt,
             generation=generation,
             invalid_citations=[],

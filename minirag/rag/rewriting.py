@@ -116,6 +116,8 @@ class RuleRewriter:
             return Rewrite(_with_noun(asked, pronoun, last.searched, topic, forms), "pronoun")
         if pronoun is not None or forms.bare.search(asked.low):
             return _together(last, question)
+        if forms.person.search(asked.low):
+            return Rewrite(question)
         if asked.fragment(forms) and asked.addition(forms):
             return Rewrite(_with_addition(last.searched, asked, forms, topic), "addition")
         if topic is not None and _is_new_word(asked, forms, names):
@@ -248,10 +250,12 @@ def _with_addition(last: str, asked: _Asked, forms: Forms, topic: Name | None) -
     """The last question with an addition, in the place of one with the same preposition."""
     body = last.rstrip("?!. ")
     preposition = asked.low.split()[0]
+    # "... dosed in adults" + "in children" -> "... dosed in children"
     end = re.search(rf" {re.escape(preposition)} [\w-]+(?: [\w-]+){{0,2}}$", body, re.IGNORECASE)
     if end and (topic is None or topic.end <= end.start()):
         body = body[: end.start()]
     added = asked.low[:1] + asked.rest[1:]
+    # "... dosed in adults?" + "In children!" -> "... in children?", with the last question's end
     return f"{body} {added}{last[len(last.rstrip('?!. ')) :] or asked.tail}"
 
 

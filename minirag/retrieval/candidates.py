@@ -6,9 +6,8 @@ import numpy as np
 
 from minirag.retrieval.ids import Ids
 from minirag.retrieval.rows import NO_ROWS, RowNumbers, Rows
-from minirag.retrieval.vectors import Floats, Metric, exact_scores
+from minirag.retrieval.vectors import LOWEST, Floats, Metric, exact_scores
 
-LOWEST = np.finfo(np.float32).min  # any row that may be found has more; dead rows have -inf
 ALL = slice(None)
 ENTRIES_PER_STEP = 1024
 Entries = tuple[RowNumbers, RowNumbers, Floats]
@@ -89,6 +88,7 @@ def _by_product(query: RowNumbers, product: Floats) -> RowNumbers:
 
     One sort of whole numbers takes a fraction of the time of ``lexsort``: a float32 read as an
     integer keeps its order once the negative ones, stored as sign and size, are turned round.
+    ``query << 33`` leaves 33 bits for the product: queries first, then the largest product.
     """
     bits = product.view(np.int32).astype(np.int64)
     rising = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # within ± 2**31

@@ -128,7 +128,7 @@ class FlatIndex(VectorIndex):
         mmap : bool
             Leave the vectors on disk, read when searched; the first ``add`` copies them to memory.
         verify : bool
-            Compare the checksums of all files.
+            Compare the checksums of all files and look at every vector: all of them are read once.
 
         Raises
         ------

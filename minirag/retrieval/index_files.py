@@ -11,8 +11,17 @@ import numpy as np
 from minirag.errors import StoreError
 from minirag.files import load_set, save_set
 from minirag.retrieval.rows import NO_ROWS, Centroids, Rows
-from minirag.retrieval.storage import files_named, open_array, space_of, whole_number, writer_of
+from minirag.retrieval.storage import (
+    files_named,
+    norm_of,
+    open_array,
+    space_of,
+    whole_number,
+    writer_of,
+)
 from minirag.retrieval.vectors import LARGEST_NORM, Metric, half_squares, row_norms
+
+UNIT_ERROR = 1e-6  # how far rounding to float32 can take a norm from 1, and more
 
 
 def save_rows(
@@ -33,12 +42,14 @@ def save_rows(
     files: dict[str, Callable[[Path], None]] = {
         "vectors.npy": writer_of(rows.vectors[packed]),
         "ids.npy": writer_of(rows.ids[packed]),
+        "half_squares.npy": writer_of(rows.half_squares[packed]),
     }
     meta: dict[str, Any] = {
         "metric": metric,
         "dim": rows.vectors.shape[1],
         "count": len(live),
         "next_id": next_id,
+        "largest_norm": rows.largest_norm,
         "lists": 0,
         **(settings or {}),
     }
@@ -53,6 +64,9 @@ def load_rows(
     directory: Path, kind: str, *, mmap: bool, verify: bool
 ) -> tuple[Rows, Metric, int, dict[str, Any]]:
     """Read what :func:`save_rows` wrote: rows, metric, next id, and all that the manifest says.
+
+    ``verify`` looks at every vector. Without it their norms are taken from the files, so that with
+    ``mmap`` no vector is read before a search.
 
     Raises
     ------
@@ -71,17 +85,25 @@ def load_rows(
         centroid_file, size_file = files_named(paths, "centroids.npy", "sizes.npy")
         centroids = Centroids.of(open_array(centroid_file, np.float32, (lists, dim)))
         size = open_array(size_file, np.int64, (lists,))
-    norms = row_norms(vectors)
-    largest = float(norms.max(initial=0.0))
+    half_file = paths.get("half_squares.npy")  # None: saved by an earlier version
+    if verify or half_file is None:
+        norms = row_norms(vectors)
+        halves, largest = half_squares(norms), float(norms.max(initial=0.0))
+        possible = norms <= LARGEST_NORM
+        if metric == "cosine":
+            possible &= (norms == 0) | (np.abs(norms - 1) < UNIT_ERROR)
+    else:  # no vector is read before a search
+        halves, largest = open_array(half_file, np.float32, (n,)), norm_of(meta)
+        possible = halves <= half_squares(np.array(largest))
     right = [
         n == 0 or (ids.min() >= 0 and ids.max() < next_id and len(np.unique(ids)) == n),
         np.all((size >= 0) & (size <= n)) and size.sum() == n,
-        bool(np.all(norms <= LARGEST_NORM)),
+        bool(np.all(possible)),
         centroids is None or centroids.largest_norm <= LARGEST_NORM,
     ]
     if not all(right):
         what = ("ids", "list sizes", "vectors", "centroids")[right.index(False)]
         raise StoreError(f"{directory} holds impossible {what}: build the index again.")
     start = np.cumsum(size) - size
-    rows = Rows(vectors, ids, half_squares(norms), largest, start, size, NO_ROWS, centroids)
+    rows = Rows(vectors, ids, halves, largest, start, size, NO_ROWS, centroids)
     return rows, metric, next_id, meta

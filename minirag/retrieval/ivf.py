@@ -22,7 +22,7 @@ from minirag.retrieval.index_files import load_rows, save_rows
 from minirag.retrieval.kmeans import Start, assign, kmeans
 from minirag.retrieval.probing import Scan, search_lists
 from minirag.retrieval.rows import COPIED_AT_ONCE, Centroids, RowNumbers, lay_out
-from minirag.retrieval.storage import whole_number
+from minirag.retrieval.storage import skew_of, whole_number
 from minirag.retrieval.store import VectorIndex
 from minirag.retrieval.vectors import Floats, Metric, as_count, as_vectors
 
@@ -137,8 +137,12 @@ class IVFIndex(VectorIndex):
         self.use_centroids(found.centroids)
         self._trained_skew = _skew(found.sizes)
 
-    def use_centroids(self, centroids: ArrayLike) -> None:
-        """Sort what is held, and what comes, by these centroids (lists, D)."""
+    def use_centroids(self, centroids: ArrayLike, trained_skew: float | None = None) -> None:
+        """Sort what is held, and what comes, by these centroids (lists, D).
+
+        ``trained_skew`` is what :attr:`trained_skew` was after their training; default: as it is
+        now, or as soon as there are vectors enough.
+        """
         vectors, _ = as_vectors(centroids, self.dim, "l2", "centroids")
         if not len(vectors):
             raise UsageError("no centroids were given: give one or more.")
@@ -150,7 +154,7 @@ class IVFIndex(VectorIndex):
                 [self._assigned(self._rows.vectors[part], centres) for part in parts]
             )
             self.hold(lay_out(self._rows, live, lists, centres), self._next_id)
-            self._trained_skew = _skew(self._rows.live)
+            self._trained_skew = _skew(self._rows.live) if trained_skew is None else trained_skew
             self._told = set()
 
     def _assigned(self, vectors: Floats, centres: Centroids) -> RowNumbers:
@@ -159,6 +163,11 @@ class IVFIndex(VectorIndex):
     def _lists_of(self, vectors: Floats) -> RowNumbers:
         centres = self._rows.centroids
         return super()._lists_of(vectors) if centres is None else self._assigned(vectors, centres)
+
+    @property
+    def trained_skew(self) -> float | None:
+        """How unequal the lists were at training (1: not at all); None: not known yet."""
+        return self._trained_skew
 
     @property
     def unequal(self) -> bool:
@@ -265,14 +274,11 @@ class IVFIndex(VectorIndex):
     def load(cls, directory: Path | str, *, mmap: bool = False, verify: bool = True) -> IVFIndex:
         """Read what :meth:`save` wrote; see :meth:`FlatIndex.load`."""
         rows, metric, next_id, meta = load_rows(Path(directory), KIND, mmap=mmap, verify=verify)
-        skew = meta.get("trained_skew")
-        if skew is not None and not (isinstance(skew, float) and 0 < skew < np.inf):
-            raise StoreError(f"the manifest says trained_skew = {skew!r}: build the index again.")
         if meta.get("nlist") != "auto" and whole_number(meta, "nlist") < 1:
             raise StoreError("the manifest says nlist = 0: build the index again.")
         index = cls(rows.vectors.shape[1], metric, meta["nlist"])
         index.hold(rows, next_id)
-        index._trained_skew = skew
+        index._trained_skew = skew_of(meta)
         return index
 
 

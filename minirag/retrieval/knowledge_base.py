@@ -321,6 +321,7 @@ class KnowledgeBase:
                 n_documents=len(snapshot.documents),
                 n_passages=len(snapshot.passages),
                 n_lists=len(snapshot.centroids),
+                trained_skew=snapshot.trained_skew,
             )
             save_snapshot(Path(directory), snapshot, info)
 

@@ -117,7 +117,10 @@ def _lists_of_many(
     nprobe: int,
     metric: Metric,
 ) -> tuple[NDArray[np.bool_], RowNumbers]:
-    """Which lists each query probes (Q, lists), and its nearest one (Q,)."""
+    """Which lists each query probes (Q, lists), and the nearest of *those* (Q,).
+
+    The rows of the nearest settle the first threshold, so it must be among the lists probed.
+    """
     assert rows.centroids is not None
     centroids, n_lists = rows.centroids, len(rows.size)
     products = queries @ centroids.vectors.T  # (Q, lists)
@@ -137,7 +140,10 @@ def _lists_of_many(
         open_ones = open_ones[near[open_ones] @ rows.live < k]
         nprobe = 2 * nprobe
     near[open_ones] = True
-    return near, products.argmax(axis=1)
+    nearest = products.argmax(axis=1)
+    left_out = np.flatnonzero(~near[np.arange(len(near)), nearest])  # by exact scores: rare
+    nearest[left_out] = np.where(near[left_out], products[left_out], -np.inf).argmax(axis=1)
+    return near, nearest
 
 
 def _decided(

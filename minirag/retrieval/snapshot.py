@@ -105,6 +105,11 @@ class Snapshot:
             return self.index.centroids
         return np.empty((0, self.index.dim), np.float32)
 
+    @property
+    def trained_skew(self) -> float | None:
+        """How unequal the lists were at their training; None while there are none."""
+        return self.index.trained_skew if isinstance(self.index, IVFIndex) else None
+
     def with_words(self) -> Snapshot:
         """The same, ready to be searched by words."""
         if self.words is not None:
@@ -137,12 +142,14 @@ class Snapshot:
         ]
 
 
-def index_of(vectors: Vectors, centroids: Vectors) -> FlatIndex | IVFIndex:
+def index_of(
+    vectors: Vectors, centroids: Vectors, trained_skew: float | None = None
+) -> FlatIndex | IVFIndex:
     """An index of unit vectors (n, D) under the ids 0, 1, ...; lists where centroids are given."""
     dim = vectors.shape[1]
     index = IVFIndex(dim, "ip", warn=False) if len(centroids) else FlatIndex(dim, "ip")
     if isinstance(index, IVFIndex):
-        index.use_centroids(centroids)
+        index.use_centroids(centroids, trained_skew)
     index.add(vectors)
     return index
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from minirag.errors import StoreError, UsageError
 from minirag.files import load_set, save_set
 from minirag.retrieval.snapshot import Snapshot, index_of
-from minirag.retrieval.storage import files_named, open_array, whole_number, writer_of
+from minirag.retrieval.storage import files_named, open_array, skew_of, whole_number, writer_of
 from minirag.text.documents import Document, Passage
 
 KIND = "knowledge-base"
@@ -44,6 +44,9 @@ class StoredInfo:
     n_documents, n_passages : int
     n_lists : int
         Lists of the index (IVF); 0: every search looks at all passages.
+    trained_skew : float, optional
+        How unequal the lists were at their training, so that it shows when they have become more
+        so. None without lists, and in what earlier versions saved.
     """
 
     encoder_name: str
@@ -54,6 +57,7 @@ class StoredInfo:
     n_documents: int
     n_passages: int
     n_lists: int
+    trained_skew: float | None = None
 
 
 def save_snapshot(directory: Path, snapshot: Snapshot, info: StoredInfo) -> None:
@@ -132,7 +136,7 @@ def load_snapshot(directory: Path, *, verify: bool = True) -> tuple[Snapshot, St
     vectors = open_array(vector_file, np.float32, (info.n_passages, info.dim), mmap=True)
     centroids = open_array(list_file, np.float32, (info.n_lists, info.dim))
     try:
-        index = index_of(vectors, centroids)  # copies them: the file is not needed afterwards
+        index = index_of(vectors, centroids, info.trained_skew)  # copies: the file may go
     except UsageError as error:  # a vector that is not finite
         raise StoreError(_damaged(vector_file, str(error))) from error
     passages: dict[int, Passage] = {}
@@ -153,7 +157,7 @@ def _info_from(meta: Mapping[str, Any], directory: Path) -> StoredInfo:
         key: whole_number(meta, key)
         for key in ("dim", "size", "overlap", "n_documents", "n_passages", "n_lists")
     }
-    return StoredInfo(name, fingerprint, **counts)
+    return StoredInfo(name, fingerprint, **counts, trained_skew=skew_of(meta))
 
 
 def _lines(path: Path) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minirag.errors import StoreError, UsageError
-from minirag.retrieval.vectors import Metric, check_space
+from minirag.retrieval.vectors import LARGEST_NORM, Metric, check_space
 
 
 def writer_of(array: NDArray[Any]) -> Callable[[Path], None]:
@@ -75,6 +75,22 @@ def space_of(meta: Mapping[str, Any]) -> tuple[int, Metric]:
     except UsageError as error:
         raise StoreError(f"the manifest is wrong, {error} Build the index again.") from None
     return dim, metric  # type: ignore[return-value]  # check_space made sure
+
+
+def norm_of(meta: Mapping[str, Any]) -> float:
+    """The ``largest_norm`` of a manifest, or a StoreError."""
+    norm = meta.get("largest_norm")
+    if not isinstance(norm, float) or not 0 <= norm <= LARGEST_NORM:
+        raise StoreError(f"the manifest says largest_norm = {norm!r}: build the index again.")
+    return norm
+
+
+def skew_of(meta: Mapping[str, Any]) -> float | None:
+    """The ``trained_skew`` of a manifest (None: it has none), or a StoreError."""
+    skew = meta.get("trained_skew")
+    if skew is not None and not (isinstance(skew, float) and 0 < skew < np.inf):
+        raise StoreError(f"the manifest says trained_skew = {skew!r}: build the index again.")
+    return skew
 
 
 def files_named(paths: Mapping[str, Path], *names: str) -> list[Path]:

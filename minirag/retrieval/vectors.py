@@ -23,6 +23,7 @@ Metric = Literal["cosine", "ip", "l2"]
 Floats = NDArray[np.float32]
 
 LARGEST_NORM = 2.0**62  # so that (|x| + |q|)², at most 2**126, is still a float32
+LOWEST = np.finfo(np.float32).min  # any row that may be found has more; dead rows have -inf
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 _TINY = float(np.finfo(np.float32).tiny)  # products below it lose digits
 _CHUNK = 1024  # rows turned into float64 at a time
@@ -132,7 +133,8 @@ def near_best(products: Floats, k: int, margin: Floats) -> NDArray[np.intp]:
     """Where products (n,) come within ``margin`` of the k-th best, and perhaps a few more.
 
     Finding the k-th best of all takes long. That of the maxima of groups of 32 does nearly as well:
-    where k groups reach a product, k rows do.
+    where k groups reach a product, k rows do. Rows that may not be found have product -inf. Fewer
+    than k groups may hold another, so the bound is never lower than the lowest finite number.
     """
     groups = len(products) // 32
     if groups > 2 * k:
@@ -140,7 +142,7 @@ def near_best(products: Floats, k: int, margin: Floats) -> NDArray[np.intp]:
         kth = np.partition(maxima, groups - k)[groups - k]
     else:
         kth = np.partition(products, len(products) - k)[len(products) - k]
-    near: NDArray[np.intp] = (products >= kth - margin).nonzero()[0]
+    near: NDArray[np.intp] = (products >= np.maximum(kth - margin, LOWEST)).nonzero()[0]
     return near
 
 
