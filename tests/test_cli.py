@@ -139,9 +139,9 @@ def test_every_verbs_help_explains_without_torch() -> None:
 
 def test_defaults_in_help_are_those_of_each_way_to_ask(call) -> None:
     said = " ".join(call("ask", "--help", encoder=False)[1].split())
-    own = "a knowledge base's own; with --domain retriever; else all-MiniLM-L6-v2"
+    own = "a knowledge base's own; with --domain: retriever; else: all-MiniLM-L6-v2"
     assert f"a name or a directory (default: {own})" in said
-    assert "fused (default: dense; for the laboratory's readers hybrid)" in said
+    assert "fused (default: dense; for the laboratory's readers: hybrid)" in said
 
 
 def test_exit_codes_are_the_ones_that_help_names() -> None:

@@ -32,7 +32,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         "--encoder",
         metavar="MODEL",
         help="makes the vectors: a name or a directory (default: a knowledge base's own; with "
-        f"--domain retriever; else {ENCODER})",
+        f"--domain: retriever; else: {ENCODER})",
     )
     parser.add_argument(
         "--precision",
@@ -43,7 +43,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_retriever_option(
-    parser: argparse.ArgumentParser, *, default: str = "dense; for the laboratory's readers hybrid"
+    parser: argparse.ArgumentParser, *, default: str = "dense; for the laboratory's readers: hybrid"
 ) -> None:
     """Option of every verb that searches."""
     parser.add_argument(

@@ -49,7 +49,8 @@ def export_world(world: World, language: str, directory: Path, *, n_questions: i
     slices = slice_questions(world, language, n_questions).values()
     files["questions.jsonl"] = _lines(question for questions in slices for question in questions)
     files["training.jsonl"] = _lines(training_questions(world, language))
-    contents = {name: text.encode("utf-8") for name, text in files.items()}  # the same everywhere
+    # Bytes, so that line ends are the same everywhere.
+    contents = {name: text.encode("utf-8") for name, text in files.items()}
     try:
         _check_only(contents, directory)
         for name, content in contents.items():
@@ -66,9 +67,9 @@ def export_world(world: World, language: str, directory: Path, *, n_questions: i
 
 def _check_only(contents: Mapping[str, bytes], directory: Path) -> None:
     """Refuse a directory that holds anything but some of these files."""
-    for path in sorted(directory.rglob("*")):
+    for path in directory.rglob("*"):
         name = path.relative_to(directory).as_posix()
-        if path.is_file() and path.read_bytes() != contents.get(name):
+        if path.is_file() and (name not in contents or path.read_bytes() != contents[name]):
             raise UsageError(
                 f"{directory} holds something else already ({name}): give a new or an empty "
                 "directory, or one that holds the same world."
