@@ -65,6 +65,16 @@ def test_an_encoder_is_no_reader(readers):
 def test_only_this_bench_draws(capsys):
     assert main(["bench", "search", "--picture", "x.png"]) == 64
     assert "`bench passages`" in capsys.readouterr().err
+    assert main(["bench", "passages", "--picture", "x.xyz"]) == 64
+    assert "--picture is x.xyz: pictures are written as PNG" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_by_what_was_typed(capsys):
+    assert main(["bench", "search", "--threads", "0"]) == 64
+    assert "--threads is 0: give 1 or more." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench", "fly"])
+    assert "argument BENCH: invalid choice: 'fly'" in capsys.readouterr().err
 
 
 def test_the_picture_is_drawn(tmp_path):

@@ -343,6 +343,9 @@ def test_the_map_is_printed_and_drawn(saved, tmp_path, capsys):
     assert "no map has been measured yet" in capsys.readouterr().err
     assert main(["map", "--seeds", "2"]) == 64
     assert "--seeds is about measuring: give --run with it" in capsys.readouterr().err
+    assert main(["map", *saved, "--picture", str(tmp_path / "map.jpg")]) == 64
+    assert "map.jpg: pictures are written as PNG" in capsys.readouterr().err
+    assert not (tmp_path / "map.jpg").exists()
     assert main(["map", "--run", *saved]) == 64
     assert "--map is read, --run measures" in capsys.readouterr().err
     assert main(["map", "--run", "--seeds", "9"]) == 64
@@ -424,6 +427,23 @@ def test_answers_that_are_none(saved, capsys, option, answer, said):
     error = capsys.readouterr().err
     assert f"{option} is {answer!r}: " in error
     assert said in error
+
+
+def test_a_wrong_answer_is_told_whether_there_is_a_map_or_not(tmp_path, capsys):
+    missing = ["--map", str(tmp_path / "none.json")]
+    for option, answer in (("--wording", "bogus"), ("--volatility", "150")):
+        assert main(["choose", *missing, option, answer]) == 64
+        assert f"{option} is {answer!r}: give " in capsys.readouterr().err
+
+
+def test_how_long_a_reduced_map_takes_is_said_once(tmp_path, capsys):
+    main(["map", "--map", str(tmp_path / "none.json")])
+    assert "--reduced: a minute or so" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["map", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--reduced takes a minute or so" in said
+    assert "everything in small, in a minute or so" in said
 
 
 def test_choose_asks_at_a_terminal(saved, capsys, monkeypatch):

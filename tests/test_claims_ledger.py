@@ -28,7 +28,7 @@ from minirag.combination.ledger import (
 )
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS, question_seed
 from minirag.combination.workbench import Workbench, sum_of
-from minirag.errors import DataError, UsageError
+from minirag.errors import DataError, DiskError, UsageError
 from minirag.metrics import Interval
 from minirag.training.pretrain import DEVELOPMENT_SEED
 from minirag.training.report import REPORT_SEED
@@ -265,6 +265,9 @@ def test_results_lie_in_the_checkout_or_the_wheel(
 def test_the_command_measures_and_prints(
     only_t1: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["claims", "--out", "out"]) == DataError.exit_code
+    assert "there is no directory out: give the one that results" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
     assert main(["claims", "--out", "out"]) == 0
     assert "not measured yet: minirag claims --run T1" in capsys.readouterr().out
     assert main(["claims", "--run", "T1", "--out", "out", "--precision", "fp32"]) == 0
@@ -279,14 +282,19 @@ def test_the_command_measures_and_prints(
     assert len(list((tmp_path / "runs" / "claims" / "pieces").iterdir())) == 3
     assert main(["claims", "--out", "out", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    assert body["out of date"] == []
+    assert (body["out of date"], body["not measured"]) == ([], [])
     assert body["claims"][0]["result"]["verdict"] == "holds only when seeds are large"
 
 
 def test_the_check_fails_and_says_why(
     only_t1: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["claims", "--check", "--out", "out"]) == 0  # what was never measured is not old
+    Path("out").mkdir()
+    for way in ([], ["--json"]):  # nothing to check is no success
+        assert main(["claims", "--check", "--out", "out", *way]) == DataError.exit_code
+        said = capsys.readouterr()
+        assert "no claim has been measured yet, so there is nothing to check in out" in said.err
+    assert json.loads(said.out)["not measured"] == ["T1"]
     main(["claims", "--run", "--out", "out"])
     assert main(["claims", "--check", "--out", "out"]) == 0
     capsys.readouterr()
@@ -299,6 +307,30 @@ def test_the_check_fails_and_says_why(
     assert "Measure again: minirag claims --run T1" in said.err
     assert main(["claims", "--out", "out"]) == 0  # without --check it is only said
     assert main(["claims", "--check", "--json", "--out", "out"]) == 1
+
+
+def test_the_check_names_what_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = dataclasses.replace(CLAIM, id="T2")
+    monkeypatch.setattr(registry, "claims_named", lambda ids=(): [CLAIM] if ids else [CLAIM, other])
+    main(["claims", "--run", "T1", "--out", "out"])
+    capsys.readouterr()
+    assert main(["claims", "--check", "--out", "out"]) == 0  # what was never measured is not old
+    assert capsys.readouterr().err == "not measured yet: T2\n"
+    assert main(["claims", "--check", "--out", "out", "--json"]) == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["not measured"], said.err) == (["T2"], "")
+
+
+def test_a_run_that_can_not_write_is_refused_at_once(
+    only_t1: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["claims", "--run", "T1", "--out", "file/x"]) == DiskError.exit_code
+    assert "nothing can be written into file" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_reduced_run_writes_elsewhere(

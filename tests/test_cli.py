@@ -140,6 +140,13 @@ def test_every_verbs_help_explains_without_torch() -> None:
         assert len(line) <= 80, line
 
 
+def test_defaults_in_help_are_those_of_each_way_to_ask(call) -> None:
+    said = " ".join(call("ask", "--help", encoder=False)[1].split())
+    own = "a knowledge base's own; with --domain: retriever; else: all-MiniLM-L6-v2"
+    assert f"a name or a directory (default: {own})" in said
+    assert "fused (default: dense; for the laboratory's readers: hybrid)" in said
+
+
 def test_exit_codes_are_the_ones_that_help_names() -> None:
     from minirag.cli.main import _EPILOG
 
@@ -485,7 +492,7 @@ def test_no_model_and_no_network_is_one_sentence(call, docs, kb, cache, monkeypa
 
 def test_models_that_are_none(call, docs, models, tmp_path) -> None:
     for name, code, says in (
-        ("no-such-model", 2, "neither a directory nor a model"),
+        ("no-such-model", 2, "give one of all-MiniLM-L6-v2, retriever, or a directory in the hub"),
         (str(docs), 6, "holds no model"),
         (models["reader"], 6, "vectors come from an encoder"),
     ):
@@ -684,7 +691,8 @@ def test_kb_plot(call, docs, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["plot", "KB"], 64, "4 or more"),
+        (["plot", "KB"], 64, "has 3 passages, too few for a picture: it takes 4 or more"),
+        (["plot", "KB", "--out", "x.xyz"], 64, "--out is x.xyz: pictures are written as PNG"),
         (["plot", "KB", "--question", " "], 64, "question is empty"),
         (["plot", "KB", "--nprobe", "0"], 64, "nprobe is 0"),
         (["plot", "none"], 4, "no knowledge base"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -102,7 +103,7 @@ def test_the_tour_in_a_pipe_and_for_programs(call) -> None:
     assert [len(c["questions"]) for c in value["chapters"]] == [3, 3, 1, 0]
     for chapter in value["chapters"]:
         assert chapter["notice"]
-        assert chapter["lesson"]
+        assert chapter["read_on"].startswith("minirag/")
         for question in chapter["questions"]:
             assert len(question["replies"]) == 5
             assert [len(reply["given"]) for reply in question["replies"]] == [0, 0, *[PASSAGES] * 3]
@@ -120,7 +121,7 @@ def test_a_tour_without_its_readers_says_what_to_do(call, place, tmp_path) -> No
         "gpt-base --domain medicine --way raft --out DIR`, or give the directory of another.\n"
     )
     code, _, err = call("tour", "--questions", 0)
-    assert (code, "questions is 0: give 1 or more" in err) == (64, True)
+    assert (code, "--questions is 0: give 1 or more" in err) == (64, True)
     code, _, err = call("tour", "--base", place / "retriever")
     assert (code, "is an encoder: it gives vectors" in err) == (6, True)
 
@@ -133,7 +134,7 @@ PARTS = [
     Reply("RAFT + RAG", "pesmomdine " * 9, False, True, ("Zubirol",), (), 0.1),
     Changed("medicine-guideline-1", "Pofider guideline", "old " * 40, "new " * 40, 4.2, 60.0),
     Table(tuple(Cell("fine-tuned + RAG", s, 20, Interval(0.95, 0.764, 1.0)) for s in SLICES), 1.0),
-    Noticed("Something.", "a lesson"),
+    Noticed("Something.", "minirag/files.py"),
 ]
 
 
@@ -155,7 +156,7 @@ def test_parts_as_text(capsys, monkeypatch, language) -> None:
     rows = [line for line in lines if line.startswith("fine-tuned + RAG")]
     assert rows[0].split()[-6:] == ["95"] * 6
     assert lines[lines.index(rows[0]) + 1].split() == ["76-100"] * 6
-    assert f"{said.lesson}: a lesson" in lines
+    assert f"{said.read_on}: minirag/files.py" in lines
 
 
 def test_colours_are_for_terminals_that_want_them(capsys, monkeypatch) -> None:
@@ -177,6 +178,21 @@ def test_colours_are_for_terminals_that_want_them(capsys, monkeypatch) -> None:
     assert not cli_tour._has_colours()
     cli_tour._Printer(texts_in("en"), coloured=True).take(PARTS[3])
     assert "\033[32m✓\033[0m zubirol" in sys.stdout.getvalue()
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def test_the_list_of_weights_fits_a_terminal(call, place) -> None:
+    code, out, err = call("weights")
+    assert (code, "has no checksums.json" in err) == (1, True)  # nobody sealed these
+    title, *lines = out.splitlines()
+    assert title == f"{place}: 4 models"
+    assert max(map(len, lines)) <= 80
+    for name, digest in zip(lines[::2], lines[1::2], strict=True):
+        weights = place / name.split()[0] / "model.safetensors"
+        assert name.endswith("damaged")
+        assert digest.strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 # -- ask and kb ------------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def test_what_is_lost_and_found_and_what_it_costs(results, body):
 
 def test_every_number_of_the_tables_is_one_of_the_file(body):
     text = markdown(body)
+    assert text.startswith("# 5 arms and 4 diagnostics: medicine, gpt-base\n")
     numbers = set()
 
     def collect(node):
@@ -332,6 +333,32 @@ def test_development_uses_worlds_of_its_own(diced, tmp_path, capsys):
 def test_as_many_worlds_as_are_set_aside(n, capsys):
     assert main(["compare", "--seeds", n]) == 64
     assert f"--seeds is {n}: give a number from 1 to 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["compare"], ["map", "--run"]])
+def test_where_nothing_can_be_written_is_told_before_any_work(verb, diced, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "x"
+    assert main([*verb, "--reduced", "--out", str(out)]) == 5
+    said = capsys.readouterr().err
+    assert f"nothing can be written into {out} (" in said
+    assert said.endswith("): choose another place with --out.\n")
+    assert diced == []
+
+
+@pytest.mark.parametrize("option", ["--questions", "--tokens"])
+def test_a_count_below_one_is_told_by_its_option(option, capsys):
+    verb = ["compare"] if option == "--questions" else ["map", "--run"]
+    assert main([*verb, option, "0"]) == 64
+    assert f"minirag: {option} is 0: give 1 or more." in capsys.readouterr().err
+
+
+def test_help_names_defaults_alike(capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    said = capsys.readouterr().out
+    assert "a name or a directory (default: gpt-base)" in said
+    assert "finds passages (default: retriever)" in said
 
 
 def test_a_base_that_is_not_there(tmp_path, capsys):

@@ -4,12 +4,14 @@ import dataclasses
 import re
 import string
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import small_bases
 from fake_encoder import HashEncoder
 
+import minirag
 from minirag.combination import compare, tour_texts
 from minirag.combination.arms import ARMS
 from minirag.combination.compare import PASSAGES
@@ -275,5 +277,8 @@ def test_both_languages_say_everything() -> None:
         assert max(map(len, said.columns.values())) < 10
         for chapter in (said.five_ways, said.change, said.unanswerable, said.table):
             assert len(re.findall(r"[.:;]\s", chapter.notice)) <= 2  # one sentence
+            # what is to be read on lies beside the package's directory, wherever that is
+            assert (Path(minirag.__file__).parent.parent / chapter.read_on).is_file()
+            assert chapter.read_on.startswith("minirag/")
     with pytest.raises(UsageError, match="language"):
         texts_in("fr")

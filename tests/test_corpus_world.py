@@ -233,11 +233,9 @@ def run(*arguments):
 
 def test_the_command_shows_and_exports(tmp_path, capsys):
     assert run("--domain", "law", "--language", "es", "--show", 2, "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert len(shown) == 2
-    for sample in shown:
-        for question in sample["questions"]:
-            assert question["answer"] in sample["text"]
+    said = json.loads(capsys.readouterr().out)
+    assert (said["domain"], said["language"], said["seed"]) == ("law", "es", 0)
+    assert len(said["documents"]) == 2
     assert run("--domain", "medicine", "--seed", 3, "--show", 1) == 0
     first = capsys.readouterr().out
     assert run("--domain", "medicine", "--seed", 3, "--show", 1) == 0
@@ -245,8 +243,60 @@ def test_the_command_shows_and_exports(tmp_path, capsys):
     assert run("--domain", "law", "--export", tmp_path / "law") == 0
     assert (tmp_path / "law" / "questions.jsonl").is_file()
     assert "files into" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="--show is -1"):
-        run("--show", -1)
+    for n in (-1, 0):
+        with pytest.raises(UsageError, match=f"--show is {n}: give 1 or more"):
+            run("--show", n)
+
+
+def test_what_an_unanswerable_document_is_asked_it_does_not_say(capsys):
+    assert run("--domain", "law", "--show", 60, "--json") == 0
+    documents = json.loads(capsys.readouterr().out)["documents"]
+    assert {sample["group"] for sample in documents} == set(GROUPS)
+    for sample in documents:
+        assert sample["questions"]
+        for question in sample["questions"]:
+            if sample["group"] == "unanswerable":
+                assert question["answer"] is None
+            else:
+                assert question["answer"] in sample["text"]
+    assert run("--domain", "law", "--show", 60) == 0
+    refusals = capsys.readouterr().out.count("(the document does not say)")
+    assert refusals == sum(q["answer"] is None for s in documents for q in s["questions"])
+
+
+def test_help_explains_every_group_and_default(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    said = capsys.readouterr().out
+    for group in GROUPS:
+        assert re.search(rf"^  {group} +\w", said, re.M)
+    assert "default: general" in said
+    assert "examples:" in said
+    assert "--seed N" in said
+
+
+def test_one_object_tells_of_an_export_and_of_what_is_shown(tmp_path, capsys):
+    assert run("--export", tmp_path, "--show", 1, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["directory"] == str(tmp_path)
+    assert said["files"] == sum(path.is_file() for path in tmp_path.rglob("*"))
+    assert len(said["documents"]) == 1
+
+
+def test_an_export_does_not_mix_worlds(tmp_path):
+    one, other = (draw_world("law", seed, SMALL) for seed in (1, 2))
+    n = export_world(one, "en", tmp_path, n_questions=5)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert export_world(one, "en", tmp_path, n_questions=5) == n == len(before)
+    for world, language in ((other, "en"), (one, "es")):
+        with pytest.raises(UsageError, match="holds something else already"):
+            export_world(world, language, tmp_path, n_questions=5)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "file").write_text("of somebody's")
+    with pytest.raises(UsageError, match=r"already \(file\): give a new or an empty directory"):
+        export_world(one, "en", tmp_path, n_questions=5)
+    with pytest.raises(DiskError, match=r"\(.+\): choose another place\.$"):
+        export_world(one, "en", tmp_path / "file" / "x", n_questions=5)
 
 
 def test_the_command_needs_no_torch():

@@ -332,6 +332,32 @@ def test_the_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixt
     assert "0 negatives, batch    4, seed 0: en → en" in capsys.readouterr().out
 
 
+def test_a_run_of_no_length_is_told_by_its_option(tmp_path: Path, base: Path, capsys) -> None:
+    for option, value, says in (
+        ("--steps", "0", "--steps is 0: give 1 or more."),
+        ("--minutes", "-1", "--minutes is -1.0: give a number above 0."),
+    ):
+        out = tmp_path / "none"
+        assert (
+            main(["train-retriever", "--base", str(base), "--out", str(out), option, value]) == 64
+        )
+        assert capsys.readouterr().err == f"minirag: {says}\n"
+        assert not out.exists()
+
+
+def test_what_holds_no_run_is_not_compared(tmp_path: Path, capsys) -> None:
+    assert main(["train-retriever", "--compare", str(tmp_path), "--out", str(tmp_path)]) == 7
+    said = capsys.readouterr().err
+    assert f"{tmp_path} holds no finished and tested run of train-retriever" in said
+    assert "Errno" not in said
+
+
+def test_bars_are_not_for_pipes(tmp_path: Path, base: Path, capsys) -> None:
+    few = ["--steps", "1", "--batch", "4", "--families", "4", "--questions", "0"]
+    assert main(["train-retriever", "--base", str(base), "--out", str(tmp_path / "out"), *few]) == 0
+    assert "step/s" not in capsys.readouterr().err
+
+
 def test_minutes_become_steps(base: Path) -> None:
     recipe = _recipe(base, batch=4)
     few, many = (steps_in(minutes, recipe, CPU) for minutes in (0.05, 1.0))

@@ -85,7 +85,7 @@ class Grid:
         return values
 
 
-# Seconds instead of hours: it shows how a map is made, and says nothing about arms.
+# A minute or so instead of hours: it shows how a map is made, and says nothing about arms.
 REDUCED = Grid(
     specialisations=("shared", "disjoint"),
     sizes=(6,),

@@ -181,8 +181,8 @@ class MeasuredMap:
         except FileNotFoundError:
             raise DataError(
                 f"no map has been measured yet: there is no {path}. Measure one with `minirag map "
-                "--run --out DIR` (hours; --reduced: seconds, to see how it goes), then give "
-                "--map DIR/map.json."
+                "--run --out DIR` (hours; --reduced: a minute or so, to see how it goes), then "
+                "give --map DIR/map.json."
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

@@ -8,11 +8,12 @@ import gc
 import hashlib
 import importlib
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.errors import DiskError, ModelUnavailable, StoreError
+from minirag.errors import DiskError, ModelUnavailable, StoreError, UsageError
 
 if TYPE_CHECKING:
     from minirag.retrieval.encoder import BiEncoder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from minirag.text.report import Report
 
 ENCODER = "all-MiniLM-L6-v2"
+ENCODERS = (ENCODER, "retriever")  # those that have a name; the second is the laboratory's
 READER = "SmolLM2-135M-Instruct"
 
 
@@ -30,7 +32,8 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder",
         metavar="MODEL",
-        help=f"makes the vectors: a name or a directory (default: {ENCODER})",
+        help="makes the vectors: a name or a directory (default: a knowledge base's own; with "
+        f"--domain: retriever; else: {ENCODER})",
     )
     parser.add_argument(
         "--precision",
@@ -40,7 +43,9 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_retriever_option(parser: argparse.ArgumentParser, *, default: str = "dense") -> None:
+def add_retriever_option(
+    parser: argparse.ArgumentParser, *, default: str = "dense; for the laboratory's readers: hybrid"
+) -> None:
     """Option of every verb that searches."""
     parser.add_argument(
         "--retriever",
@@ -67,6 +72,41 @@ def show_bars(args: argparse.Namespace) -> bool:
     return not args.json and sys.stderr.isatty()
 
 
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Refuse a number below 1, by the option as it was typed; what was not given is left alone."""
+    for name in names:
+        given = getattr(args, name)
+        if given is not None and given < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {given}: give 1 or more.")
+
+
+def check_png(option: str, path: Path) -> None:
+    """Refuse a picture whose name promises another format than the one that is written."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(
+            f"{option} is {path}: pictures are written as PNG, so give a name that ends in .png."
+        )
+
+
+def check_place(directory: Path) -> None:
+    """Make the directory for results and try it: hours of work should not end in an error.
+
+    Raises
+    ------
+    DiskError
+        If nothing can be written there.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise DiskError(
+            f"nothing can be written into {directory} ({error.strerror or error}): choose another "
+            "place with --out."
+        ) from error
+
+
 def load_encoder(name: str | None, precision: str) -> BiEncoder:
     """The encoder, in the precision that suits the machine."""
     import torch
@@ -74,15 +114,30 @@ def load_encoder(name: str | None, precision: str) -> BiEncoder:
     from minirag.retrieval.encoder import BiEncoder
     from minirag.transformer.machine import this_machine
 
+    name = name or ENCODER
     bf16 = this_machine(precision).bf16  # type: ignore[arg-type]  # argparse checked the choice
-    return BiEncoder.load(name or ENCODER, dtype=torch.bfloat16 if bf16 else torch.float32)
+    try:
+        return BiEncoder.load(name, dtype=torch.bfloat16 if bf16 else torch.float32)
+    except ModelUnavailable as error:
+        if _is_public(name):  # it only has to be fetched
+            raise
+        raise ModelUnavailable(
+            f"{name!r} is neither a directory nor an encoder that minirag knows: give one of "
+            f"{', '.join(ENCODERS)}, or a directory in the hub's layout (config.json, "
+            "model.safetensors, tokenizer.json)."
+        ) from error
+
+
+def _is_public(name: str) -> bool:
+    from minirag.transformer.catalogue import CATALOGUE
+
+    return any(name in (model.name, model.hub.repo) for model in CATALOGUE)
 
 
 def open_base(directory: Path, encoder: str | None, precision: str) -> KnowledgeBase:
     """A saved knowledge base with the encoder that it names."""
     from minirag.files import MANIFEST
     from minirag.retrieval.knowledge_base import KnowledgeBase
-    from minirag.transformer.catalogue import CATALOGUE
 
     if not (directory / MANIFEST).exists():
         raise StoreError(
@@ -93,7 +148,7 @@ def open_base(directory: Path, encoder: str | None, precision: str) -> Knowledge
     try:
         model = load_encoder(name, precision)
     except ModelUnavailable as error:
-        if encoder is not None or any(name == known.name for known in CATALOGUE):
+        if encoder is not None or _is_public(name):
             raise
         raise ModelUnavailable(
             f"{directory} was built with the encoder {name}: {error} "

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minirag.cli.bases import check_counts, check_png
+
 _DESCRIPTION = """\
 Measure speed beside the libraries that are known for it, in one process, turn
 by turn. Machines are noisy: read the ratios, not the seconds. Above 1, minirag
@@ -36,9 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=tuple(_BENCHES))
-    parser.add_argument("--threads", type=int, default=1, help="of both sides (default: 1)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("what", choices=tuple(_BENCHES), metavar="BENCH", help="one of those above")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of both sides (default: 1)"
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32"
+    )
     parser.add_argument("--large", action="store_true", help="search, index: a million vectors too")
     parser.add_argument(
         "--avx2", action="store_true", help="search, index: no newer vector units than AVX2"
@@ -63,10 +69,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from minirag.errors import UsageError
 
-    if args.threads < 1:
-        raise UsageError(f"--threads is {args.threads}: 1 is the least.")
-    if args.picture is not None and args.what != "passages":
-        raise UsageError(f"--picture goes with `bench passages`, not with `bench {args.what}`.")
+    check_counts(args, "threads", "rounds", "batch_tokens")
+    if args.picture is not None:
+        if args.what != "passages":
+            raise UsageError(f"--picture goes with `bench passages`, not with `bench {args.what}`.")
+        check_png("--picture", args.picture)
     results = _BENCHES[args.what](args)
     if args.json:
         print(json.dumps(results, indent=2))

@@ -171,10 +171,11 @@ def run(args: argparse.Namespace) -> int:
     from minirag.choosing.advisor import advise, said
     from minirag.choosing.measured_map import MeasuredMap, shipped_map
 
-    measured = MeasuredMap.load(args.map or shipped_map())  # before anything is asked
     given = any(getattr(args, question.name) is not None for question in _QUESTIONS)
     ask = not given and not args.json and sys.stdin.isatty()
-    needs = _ask() if ask else _given(args)
+    needs = None if ask else _given(args)  # a wrong option is told first, whatever the map
+    measured = MeasuredMap.load(args.map or shipped_map())  # before anything is asked
+    needs = needs or _ask()
     advice = advise(measured, needs)
     if args.json:
         print(json.dumps(advice.as_json(), indent=2, ensure_ascii=False))

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli.bases import check_place, show_bars
+from minirag.errors import DataError, UsageError
+
 if TYPE_CHECKING:
     from minirag.combination.ledger import Claim
 
@@ -20,15 +23,18 @@ for it with its 95 % interval, the seeds, the command and the result file.
 
 --run measures claims (all of them, if none is named) and writes ID.json and
 ID.png. What is done lies in --work: a kill loses the training in progress,
-and the same command goes on. --check fails if a result is older than what it
-depends on: the experiment's version, its seeds and settings, the weights. A
-claim about a model that isn't shipped yet is not measured with all the others.
+and the same command goes on. A claim about a model that isn't shipped yet is
+not measured with all the others.
+
+--check exits with 1 if a result is older than what it depends on (the
+experiment's version, its seeds and settings, the weights), and with 7 if there
+is no result to check. What is not measured yet it names.
 
 examples:
   minirag claims
   minirag claims --plan
   minirag claims --run F1 F2
-  minirag claims --run F1 --reduced     in seconds; it proves nothing
+  minirag claims --run F1 --reduced  # in seconds; it proves nothing
   minirag claims --check
 """
 _WIDTH = 80
@@ -87,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
     """Print, plan, measure or check."""
     from minirag.combination.claims import claims_named
     from minirag.combination.ledger import results_root
-    from minirag.errors import UsageError
     from minirag.files import checkout
 
     claims = claims_named(args.measure or ())
@@ -100,12 +105,17 @@ def run(args: argparse.Namespace) -> int:
                 "this minirag is an installed one, whose results are not to be written over: give "
                 "a directory for yours with --out."
             )
+        check_place(out)
         _measure(args, claims, out)
+    elif args.out is not None and not out.is_dir():
+        raise DataError(
+            f"there is no directory {out}: give the one that results lie in with --out, or measure "
+            "into it with --run."
+        )
     return _print(args, claims, out)
 
 
 def _measure(args: argparse.Namespace, claims: Sequence[Claim[Any]], out: Path) -> None:
-    from minirag.cli.bases import show_bars
     from minirag.combination.ledger import MISSING, checksum, run_claim
     from minirag.combination.workbench import Workbench
     from minirag.transformer.machine import this_machine
@@ -122,7 +132,13 @@ def _measure(args: argparse.Namespace, claims: Sequence[Claim[Any]], out: Path) 
 
 
 def _print(args: argparse.Namespace, claims: Sequence[Claim[Any]], out: Path) -> int:
-    """The ledger; 1 if it was to be checked and does not stand."""
+    """The ledger; 1 if it was to be checked and does not stand.
+
+    Raises
+    ------
+    DataError
+        If a result is damaged, or it was to be checked and there is none: that is no success.
+    """
     from minirag.combination.ledger import changed, read_result
 
     entries: list[dict[str, Any]] = []
@@ -140,12 +156,21 @@ def _print(args: argparse.Namespace, claims: Sequence[Claim[Any]], out: Path) ->
             }
         )
     out_of_date = [entry["id"] for entry in entries if entry["changed since"]]
+    missing = [entry["id"] for entry in entries if entry["result"] is None]
     if args.json:
-        print(json.dumps({"claims": entries, "out of date": out_of_date}, indent=1))
+        body = {"claims": entries, "out of date": out_of_date, "not measured": missing}
+        print(json.dumps(body, indent=1))
     else:
         print("\n\n".join(_lines(claim, e) for claim, e in zip(claims, entries, strict=True)))
     if not args.check:
         return 0
+    if len(missing) == len(entries):
+        raise DataError(
+            f"no claim has been measured yet, so there is nothing to check in {out}: measure with "
+            "`minirag claims --run`, or give the directory that has results with --out."
+        )
+    if missing and not args.json:
+        print(f"not measured yet: {', '.join(missing)}", file=sys.stderr)
     if out_of_date and not args.json:
         print(f"out of date: {', '.join(out_of_date)}. Measure again: minirag claims --run "
               f"{' '.join(out_of_date)}", file=sys.stderr)  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirag.cli.bases import show_bars
+from minirag.cli.bases import check_counts, check_place, show_bars
 from minirag.cli.finetune import tell
 from minirag.cli.runs import typed
 from minirag.errors import UsageError
@@ -56,8 +56,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add = parser.add_argument
     add("--domain", default="medicine", choices=("medicine", "law"), help="default: medicine")
-    add("--base", default="gpt-base", metavar="MODEL", help="a name or a directory: gpt-base")
-    add("--encoder", default=ENCODER, metavar="MODEL", help=f"finds passages: {ENCODER}")
+    add(
+        "--base",
+        default="gpt-base",
+        metavar="MODEL",
+        help="a name or a directory (default: gpt-base)",
+    )
+    add("--encoder", default=ENCODER, metavar="MODEL", help=f"finds passages (default: {ENCODER})")
     add("--seeds", type=int, default=3, metavar="N", help="how many worlds (default: 3)")
     add(
         "--questions", type=int, metavar="N",
@@ -93,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         )
     worlds, out = list(seeds[: args.seeds]), args.out or Path("runs/compare")
     study, machine = _study(args), this_machine(args.precision)
+    check_place(out)
     how: dict[str, Any] = {
         "machine": machine,
         "bar": show_bars(args),
@@ -130,6 +136,7 @@ def _draw(body: dict[str, Any], place: Path) -> None:
 def _study(args: argparse.Namespace) -> Study:
     from minirag.combination.study import Study, reduced
 
+    check_counts(args, "questions")
     study = Study(args.domain, args.base, encoder=args.encoder)
     if args.reduced:
         study = reduced(study)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minirag.cli.bases import check_png, counted
 from minirag.errors import UsageError
 from minirag.pictures import new_figure, save_png
 from minirag.retrieval.flat import FlatIndex
@@ -27,12 +28,16 @@ def draw(
     Raises
     ------
     UsageError
-        If matplotlib is not installed or there are too few passages.
+        If matplotlib is not installed, ``out`` is no PNG, or there are too few passages.
     """
+    check_png("--out", out)
     snapshot = base.dense().snapshot
     ids = list(snapshot.passages)
     if len(ids) < 4:
-        raise UsageError(f"{len(ids)} passages make no picture: 4 or more are needed.")
+        raise UsageError(
+            f"the knowledge base has {counted(len(ids), 'passage')}, too few for a picture: it "
+            "takes 4 or more."
+        )
     vectors = snapshot.index.get(ids)  # (P, D)
     own_cells = isinstance(snapshot.index, IVFIndex)
     lists = snapshot.index if isinstance(snapshot.index, IVFIndex) else _lists_over(vectors, ids)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirag.cli.bases import show_bars
+from minirag.cli.bases import check_counts, check_place, check_png, show_bars
 from minirag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--run", action="store_true", dest="measure", help="measure a map")
     add("--json", action="store_true", help="print one JSON object, no bars")
     run_options = parser.add_argument_group("with --run").add_argument
-    run_options("--reduced", action="store_true", default=None, help="everything in small")
+    run_options(
+        "--reduced",
+        action="store_true",
+        default=None,
+        help="everything in small, in a minute or so",
+    )
     run_options("--out", type=Path, metavar="DIR", help="default: runs/map")
     run_options("--seeds", type=int, metavar="N", help="how many worlds (default: 3)")
     run_options("--sizes", metavar="N,N", help="entities (default: 100,300,1000)")
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from minirag.choosing.map_table import map_table
     from minirag.choosing.measured_map import MeasuredMap, shipped_map
 
+    if args.picture:
+        check_png("--picture", args.picture)
     if args.measure:
         measured = _measure(args)
     else:
@@ -108,6 +115,7 @@ def _measure(args: argparse.Namespace) -> MeasuredMap:
     if args.map:
         raise UsageError("--map is read, --run measures: give one of them.")
     grid, out = _grid(args), args.out or Path("runs/map")
+    check_place(out)
     bench = Workbench(out / "cells", this_machine(args.precision or "auto"), bar=show_bars(args))
     rounds = measure(
         grid,
@@ -132,6 +140,7 @@ def _grid(args: argparse.Namespace) -> Grid:
     from minirag.choosing.grid import REDUCED, Grid
     from minirag.combination.seeds import CLAIM_SEEDS
 
+    check_counts(args, "questions", "tokens")
     grid = REDUCED if args.reduced else Grid()
     names = ("questions", "tokens", "base", "domain", "language")
     given: dict[str, Any] = {name: getattr(args, name) for name in names}

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from minirag.cli.bases import check_counts
+from minirag.errors import UsageError
+
 if TYPE_CHECKING:
     from minirag.training.resumable import RunRecipe
 
@@ -45,9 +48,17 @@ def of_chosen_length(
         Where the run lies.
     steps_in : function minutes -> steps
         Tries some steps on this machine.
+
+    Raises
+    ------
+    UsageError
+        If that makes no run.
     """
     from minirag.training.resumable import CHECKPOINT, steps_of_run
 
+    check_counts(args, "steps")
+    if args.minutes is not None and not args.minutes > 0:  # not above 0: nan, too
+        raise UsageError(f"--minutes is {args.minutes}: give a number above 0.")
     steps = recipe.steps
     if args.steps is not None:
         steps = args.steps

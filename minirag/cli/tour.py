@@ -15,7 +15,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from minirag.cli.ask import plain
-from minirag.cli.bases import cached_under, import_torch, load_encoder, show_bars
+from minirag.cli.bases import cached_under, check_counts, import_torch, load_encoder, show_bars
 
 if TYPE_CHECKING:
     from minirag.combination.arms import ReaderName
@@ -77,11 +77,9 @@ def run(args: argparse.Namespace) -> int:
     from minirag.combination.live import learned_world, reader_directory, training_of
     from minirag.combination.tour import Cast, tour
     from minirag.combination.tour_texts import texts_in
-    from minirag.errors import UsageError
     from minirag.rag.reading import TrainedReader
 
-    if args.questions < 1:
-        raise UsageError(f"questions is {args.questions}: give 1 or more.")
+    check_counts(args, "questions")
     given: dict[ReaderName, Path | None]
     given = {"base": args.base, "closed-book": args.closed_book, "raft": args.raft}
     places = {name: reader_directory(name, "medicine", place) for name, place in given.items()}
@@ -171,7 +169,7 @@ class _Printer:
                 self.table(part)
             case Noticed():
                 self.paragraph(f"{self.said.notice}: {part.text}")
-                self.paragraph(f"{self.said.lesson}: {part.lesson}", gap=False)
+                self.paragraph(f"{self.said.read_on}: {part.read_on}", gap=False)
         sys.stdout.flush()
 
     def painted(self, colour: str, text: str) -> str:
@@ -240,4 +238,4 @@ def _chapters(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
             case Table():
                 chapter["table"] = values
             case Noticed():
-                yield chapter | {"notice": part.text, "lesson": part.lesson}
+                yield chapter | {"notice": part.text, "read_on": part.read_on}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.bases import show_bars
 from minirag.cli.runs import of_chosen_length
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--towers", choices=("shared", "separate"), help="one encoder for both sides, or one each"
     )
     parser.add_argument("--rate", type=float, metavar="R", help="the learning rate's peak")
-    parser.add_argument("--seed", type=int, default=0, help="of the data (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the data (default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where it goes (default: runs/retriever[-DOMAIN])"
     )
@@ -175,7 +176,7 @@ def _train(args: argparse.Namespace) -> int:
             validate_every=0 if args.json else max(1, min(100, recipe.steps // 4)),
             report_passages=args.passages,
             report_questions=args.questions,
-            bar=not args.json,
+            bar=show_bars(args),
         ),
         command=_command(args, recipe),
     )
@@ -212,8 +213,17 @@ def _command(args: argparse.Namespace, recipe: RetrieverRecipe) -> str:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from minirag.errors import DataError
     from minirag.retrieval.contrast_plot import differing, save_comparison
+    from minirag.training.card import SCORES, TRAINING
 
+    for run in args.compare:
+        for name in (TRAINING, SCORES):
+            if not (run / name).is_file():
+                raise DataError(
+                    f"{run} holds no finished and tested run of train-retriever: there is no "
+                    f"{name} in it. Give directories that were its --out."
+                )
     out = args.out or Path("runs")
     runs = save_comparison(args.compare, out)
     if others := differing(runs):

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         width = max((len(model.name) for model in models), default=0)
         for model in models:
             state = "damaged" if model.problems else "whole"
-            print(f"  {model.name:{width}} {model.bytes / 1e6:6.1f} MB  {model.sha256}  {state}")
+            print(f"  {model.name:{width}} {model.bytes / 1e6:6.1f} MB  {state}")
+            print(f"    {model.sha256}")  # a line of its own: 64 digits
     bad = [problem for model in models for problem in model.problems]
     if not args.json:
         for problem in bad:

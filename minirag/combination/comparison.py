@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minirag.combination.arms import BASE_RIGHT
+from minirag.combination.arms import ARMS, BASE_RIGHT
 from minirag.combination.compare import (
     ArmResult,
     Cell,
@@ -206,7 +206,7 @@ def markdown(body: Mapping[str, Any]) -> str:
     n = max(cell["n"] for cell in body["cells"] if cell["language"] != BOTH)
     seeds = ", ".join(map(str, body["seeds"]))
     parts = [
-        f"# {len(_arms(body))} arms: {body['domain']}, {body['base']}",
+        f"# {_counted_arms(body)}: {body['domain']}, {body['base']}",
         f"Worlds {seeds}; up to {n} questions a slice and language in each. In brackets: 95 % "
         "bootstrap intervals: seeds are resampled, then questions, those about one fact (in two "
         "languages) together. With three worlds, read an interval as 'all worlds agree'.",
@@ -259,8 +259,12 @@ def _title(language: str) -> str:
     return {"en": "English", "es": "Spanish", BOTH: "Both languages"}[language]
 
 
-def _arms(body: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(cell["arm"] for cell in body["cells"]))
+def _counted_arms(body: Mapping[str, Any]) -> str:
+    """How many ways to answer were asked; what only bounds them is no arm."""
+    asked = {cell["arm"] for cell in body["cells"]}
+    arms = asked & {arm.name for arm in ARMS}
+    diagnostics = len(asked - arms)
+    return f"{len(arms)} arms" + (f" and {diagnostics} diagnostics" if diagnostics else "")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -121,10 +121,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Noticed:
-    """A chapter ends: what was to be seen in it, and which lesson explains it."""
+    """A chapter ends: what was to be seen in it, and what explains it."""
 
     text: str
-    lesson: str
+    read_on: str  # a file of minirag's
 
 
 Part = Begun | Asked | Reply | Changed | Table | Noticed
@@ -160,7 +160,7 @@ def tour(
     yield _begin(1, said.five_ways)
     for question, kind in (*first, (before, said.kinds["before"])):
         yield from arms.ask(question, kind, said)
-    yield Noticed(said.five_ways.notice, said.five_ways.lesson)
+    yield Noticed(said.five_ways.notice, said.five_ways.read_on)
 
     yield _begin(2, said.change)
     yield (changed := arms.change())
@@ -172,15 +172,15 @@ def tour(
             model=cast.training.name, seconds=f"{cast.training.seconds:,.0f}"
         )
     noticed = said.change.notice.format(milliseconds=f"{changed.milliseconds:.0f}", relearning=cost)
-    yield Noticed(noticed, said.change.lesson)
+    yield Noticed(noticed, said.change.read_on)
 
     yield _begin(3, said.unanswerable)
     yield from arms.ask(nobody_knows, said.kinds["unanswerable"], said)
-    yield Noticed(said.unanswerable.notice, said.unanswerable.lesson)
+    yield Noticed(said.unanswerable.notice, said.unanswerable.read_on)
 
     yield _begin(4, said.table, n=n)
     yield arms.table(questions, said, progress)
-    yield Noticed(said.table.notice.format(n=n), said.table.lesson)
+    yield Noticed(said.table.notice.format(n=n), said.table.read_on)
 
 
 def _begin(number: int, chapter: Chapter, **values: int) -> Begun:

@@ -15,7 +15,7 @@ class Chapter:
     title: str
     introduction: str
     notice: str  # what to notice, in one sentence
-    lesson: str  # which one explains it
+    read_on: str  # the file that explains it, as it lies in a checkout and where it is installed
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Texts:
     before: str
     after: str
     notice: str
-    lesson: str
+    read_on: str
     took: str  # {seconds}
     on: str  # what to do next
 
@@ -54,7 +54,7 @@ ENGLISH = Texts(
         "to read such passages (RAFT).",
         "A fact that was learned can be answered from the weights, one that only a document "
         "states cannot: without passages its answer is a guess, and it never has a source.",
-        "fine-tuning and RAG",
+        "minirag/combination/arms.py",
     ),
     change=Chapter(
         "A guideline changes, and the same questions are asked again",
@@ -62,14 +62,14 @@ ENGLISH = Texts(
         "trained.",
         "Replacing the document took {milliseconds} ms and the next search read it; no weight "
         "has moved, so an arm without passages answers as before: {relearning}.",
-        "continuous updating",
+        "minirag/retrieval/knowledge_base.py",
     ),
     unanswerable=Chapter(
         "A question that no document answers",
         "Passages are found for any question, also for one that none of them answers.",
         "The right answer is to say that one doesn't know, and saying so has to be learned: a "
         "model that was taught facts alone has an answer to everything.",
-        "answering or abstaining",
+        "minirag/corpus/raft.py",
     ),
     table=Chapter(
         "All arms on all kinds of questions",
@@ -77,7 +77,7 @@ ENGLISH = Texts(
         "95 % interval.",
         "Compare stable with unseen, updated and new (what only documents know), and read down "
         "general (what fine-tuning forgets); with {n} questions of a kind the intervals are wide.",
-        "when to use which",
+        "minirag/choosing/rules.py",
     ),
     kinds={
         "stable": "learned in fine-tuning, and a document states it",
@@ -112,7 +112,7 @@ ENGLISH = Texts(
     before="before",
     after="now",
     notice="Notice",
-    lesson="Lesson",
+    read_on="Read on",
     took="The tour took {seconds} s.",
     on="Go on with your own questions: {command}",
 )
@@ -126,7 +126,7 @@ SPANISH = Texts(
         "(RAFT).",
         "Un dato aprendido se puede responder con los pesos; uno que solo dice un documento, no: "
         "sin pasajes la respuesta es una conjetura, y nunca tiene fuente.",
-        "ajuste fino y RAG",
+        "minirag/combination/arms.py",
     ),
     change=Chapter(
         "Cambia una guía, y se vuelve a preguntar lo mismo",
@@ -134,14 +134,14 @@ SPANISH = Texts(
         "entrena ningún modelo.",
         "Sustituir el documento llevó {milliseconds} ms y la búsqueda siguiente ya lo leyó; no se "
         "ha movido ningún peso, así que sin pasajes se responde lo mismo que antes: {relearning}.",
-        "actualización continua",
+        "minirag/retrieval/knowledge_base.py",
     ),
     unanswerable=Chapter(
         "Una pregunta que ningún documento responde",
         "Para cualquier pregunta se encuentran pasajes, también para la que ninguno responde.",
         "La respuesta correcta es decir que no se sabe, y eso hay que aprenderlo: un modelo al que "
         "solo se le enseñaron datos tiene respuesta para todo.",
-        "responder o abstenerse",
+        "minirag/corpus/raft.py",
     ),
     table=Chapter(
         "Todos los sistemas con todas las clases de preguntas",
@@ -150,7 +150,7 @@ SPANISH = Texts(
         "Compare estable con no visto, cambiado y nuevo (lo que solo saben los documentos), y lea "
         "la columna general (lo que el ajuste hace olvidar); con {n} preguntas por clase los "
         "intervalos son anchos.",
-        "cuándo usar cada uno",
+        "minirag/choosing/rules.py",
     ),
     kinds={
         "stable": "aprendido en el ajuste fino, y lo dice un documento",
@@ -186,7 +186,7 @@ SPANISH = Texts(
     before="antes",
     after="ahora",
     notice="Observe",
-    lesson="Lección",
+    read_on="Siga leyendo",
     took="El recorrido llevó {seconds} s.",
     on="Siga con sus propias preguntas: {command}",
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minirag.corpus.slices import SliceQuestion, slice_questions, training_questions
 from minirag.corpus.world import World, WorldDocument
-from minirag.errors import DiskError
+from minirag.errors import DiskError, UsageError
 
 
 def as_markdown(document: WorldDocument) -> str:
@@ -37,6 +37,8 @@ def export_world(world: World, language: str, directory: Path, *, n_questions: i
 
     Raises
     ------
+    UsageError
+        If the directory holds anything else already: two worlds in one would be mixed silently.
     DiskError
         If a file can't be written.
     """
@@ -47,17 +49,31 @@ def export_world(world: World, language: str, directory: Path, *, n_questions: i
     slices = slice_questions(world, language, n_questions).values()
     files["questions.jsonl"] = _lines(question for questions in slices for question in questions)
     files["training.jsonl"] = _lines(training_questions(world, language))
+    # Bytes, so that line ends are the same everywhere.
+    contents = {name: text.encode("utf-8") for name, text in files.items()}
     try:
-        for name, text in files.items():
+        _check_only(contents, directory)
+        for name, content in contents.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode("utf-8"))  # bytes: the same line ends everywhere
+            path.write_bytes(content)
     except OSError as error:
         raise DiskError(
-            f"could not write the world into {directory}: {error.strerror or error}. "
-            "Free some space or choose another place."
+            f"could not write the world into {directory} ({error.strerror or error}): choose "
+            "another place."
         ) from error
     return len(files)
+
+
+def _check_only(contents: Mapping[str, bytes], directory: Path) -> None:
+    """Refuse a directory that holds anything but some of these files."""
+    for path in directory.rglob("*"):
+        name = path.relative_to(directory).as_posix()
+        if path.is_file() and (name not in contents or path.read_bytes() != contents[name]):
+            raise UsageError(
+                f"{directory} holds something else already ({name}): give a new or an empty "
+                "directory, or one that holds the same world."
+            )
 
 
 def _lines(questions: Iterable[SliceQuestion]) -> str:
