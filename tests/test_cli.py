@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,6 +279,7 @@ def test_ask_prints_the_answer_then_its_sources(call, kb) -> None:
     assert out.strip().startswith(plain.strip())
     assert "calc/rows.md  Rows" in out
     assert "calc/charts.md  Charts > Bars" in out
+    assert re.search(r"^    similarity -?0\.\d\d, holds|^\[1\] similarity -?0\.\d\d  ", out, re.M)
     assert "tiny-reader, tiny-encoder; " in out.splitlines()[-1]
 
 
@@ -364,6 +366,22 @@ def test_real_models_answer_from_a_folder(minilm_dir, smollm_dir, docs, tmp_path
     assert value["retrieved"][0]["score"] > 0.5
     assert 0 < value["tokens"]["answer"] <= 8
     assert value["answer"]
+
+
+def test_by_words_too_what_the_handbook_does_not_say_is_not_answered(
+    minilm_dir, models, tmp_path, capsys
+) -> None:
+    """The handbook shares "the" and "of" with the question, and no more."""
+    handbook, kb = str(files.shipped_directory("lessons") / "handbook"), str(tmp_path / "kb")
+    assert main(["index", handbook, "--out", kb, "--encoder", str(minilm_dir)]) == 0
+    given = ["--kb", kb, "--encoder", str(minilm_dir), "--reader", models["reader"], "--json"]
+    for retriever in ("lexical", "hybrid", "dense"):
+        capsys.readouterr()
+        asked = ["ask", "What is the capital of France?", *given, "--retriever", retriever]
+        assert main([*asked, "--quote"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        assert (value["abstained"], value["answer"]) == (True, None)
+        assert value["threshold"] > 0 < len(value["retrieved"])
 
 
 # -- evaluate and calibrate ------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="SCORE",
-        help="least cosine of the best passage; -1 never abstains (default: as calibrated)",
+        help="least cosine of the best passage; -1 never abstains (default: as calibrated; the "
+        "laboratory's readers need none, they refuse by themselves)",
     )
     parser.add_argument(
         "--reader",
@@ -184,7 +185,7 @@ def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase
         encoder = load_encoder(args.encoder, args.precision)
         base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
     kind = args.retriever or "dense"
-    threshold = threshold_for(base.encoder.name, args.threshold, kind)
+    threshold = threshold_for(base.encoder.name, args.threshold)
     pipeline = Pipeline(
         base.live(kind),
         Reader.load(args.reader or READER, precision=args.precision),
@@ -263,7 +264,7 @@ def print_result(
     ready: float | None = None,
 ) -> None:
     """The answer's end (it was streamed), its sources, and how long it took."""
-    from minirag.rag.pipeline import Answer
+    from minirag.rag.pipeline import Answer, nearness
     from minirag.rag.reading import ReadingPipeline
 
     if not isinstance(result, Answer):
@@ -297,7 +298,8 @@ def print_result(
             else:
                 by = "cited by the model" if citation.marked else "found by comparing words"
                 how = f"holds {citation.support:.0%} of the answer's words ({by})"
-            print(f"    score {citation.score:.2f}, {how}")
+            near = nearness(result.hits[citation.number - 1])
+            print(f"    similarity {near:.2f}, {how}")
             print_wrapped(_around(citation), indent="    ", max_lines=3)
         if isinstance(pipeline, ReadingPipeline):  # few and short: see what it chose among
             print("Read")
@@ -327,9 +329,16 @@ def _around(citation: Citation) -> str:
 
 
 def print_hits(hits: list[Hit]) -> None:
-    """Scores and places, numbered."""
+    """How near they are, and where they stand, numbered."""
     for number, hit in enumerate(hits, start=1):
-        print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
+        print(f"[{number}] {described(hit)}")
+
+
+def described(hit: Hit) -> str:
+    """Its cosine with the question, which abstaining goes by, whatever ranked it; and its place."""
+    from minirag.rag.pipeline import nearness
+
+    return f"similarity {nearness(hit):.2f}  {place_of(hit.passage)}"
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
@@ -426,7 +435,11 @@ def answer_as_json(
 
 def hit_as_json(hit: Hit) -> dict[str, object]:
     """A passage found, as plain values."""
-    return _hit_json_of(hit.passage, hit.score)
+    return {**_hit_json_of(hit.passage, hit.score), "similarity": _rounded(hit.similarity)}
+
+
+def _rounded(similarity: float | None) -> float | None:
+    return None if similarity is None else round(float(similarity), 6)
 
 
 def _hit_json_of(passage: Passage, score: float) -> dict[str, object]:

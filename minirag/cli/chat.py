@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from minirag.cli.ask import (
     add_answer_options,
     answer_as_json,
+    described,
     hit_as_json,
     open_pipeline,
-    place_of,
     plain,
     print_piece,
     print_result,
@@ -157,7 +157,7 @@ class _Loop:
         turn = self.talk.turns[-1]
         for hit in turn.sources:
             number = turn.result.hits.index(hit) + 1  # as the answer cites it
-            print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
+            print(f"[{number}] {described(hit)}")
             print(plain(hit.passage.text) + "\n")
 
     def forgot(self, n: int) -> None:

@@ -217,7 +217,7 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
     print_report(report)
     reader = Reader.load(args.reader, precision=args.precision)
     kind = args.retriever or "dense"
-    threshold = threshold_for(base.encoder.name, args.threshold, kind)
+    threshold = threshold_for(base.encoder.name, args.threshold)
     settings = Settings(k=args.k, threshold=threshold, quote=args.quote)
     judged = judge(
         Pipeline(base.retriever(kind), reader, settings), questions, progress=show_bars(args)
@@ -276,7 +276,7 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     reader = Reader.load(args.reader, precision=args.precision)
     settings = Settings(
         k=args.k,
-        threshold=threshold_for(encoder.name, args.threshold, kind),
+        threshold=threshold_for(encoder.name, args.threshold),
         quote=not args.prose,
     )
     answers, predictions = squad_answers(

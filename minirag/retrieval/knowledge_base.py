@@ -114,7 +114,7 @@ class KnowledgeBase:
 
     def lexical(self) -> LexicalRetriever:
         """The same by words (BM25); the first call counts them (5,000 passages: .25 s)."""
-        return LexicalRetriever(self._with_words())
+        return LexicalRetriever(self._with_words(), self.encoder)
 
     def hybrid(self) -> HybridRetriever:
         """The same by vectors and by words, their rankings fused."""
