@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_bases
 from test_rag_evaluation import write_beir, write_squad
 from tiny_models import save_encoder, save_reader
 
 from minirag import __version__, errors, files
+from minirag.cli.ask import PASSAGES
 from minirag.cli.main import VERBS, main
 from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.knowledge_base import KnowledgeBase
@@ -215,6 +217,14 @@ def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> N
     assert len(encoded) == 2
 
 
+def test_index_says_when_nothing_of_what_was_there_is_left(call, kb, tmp_path) -> None:
+    (tmp_path / "other.txt").write_text("Something else.\n", "utf-8")
+    code, out, err = call("index", tmp_path / "other.txt", "--out", kb, "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert (code, json.loads(out)["removed"], err) == (0, 3, f"warning: {warning}\n")
+    assert "all of them were removed (3)" in warning
+
+
 def test_index_json(call, docs, tmp_path) -> None:
     (docs / "bad.txt").write_bytes(b"caf\xe9")
     code, out, err = call("index", docs, "--out", tmp_path / "kb", "--json")
@@ -284,7 +294,7 @@ def test_ask_prints_the_answer_then_its_sources(call, kb) -> None:
 
 
 def test_ask_abstains_in_words_and_in_json(call, kb) -> None:
-    given = ("ask", "Who?", "--kb", kb, "--threshold", 1.5)
+    given = ("ask", "Who?", "--kb", kb, "--threshold", 1)
     code, out, _ = call(*given, reader=True)
     assert code == 0
     assert "don't seem to answer this" in " ".join(out.split())
@@ -292,7 +302,32 @@ def test_ask_abstains_in_words_and_in_json(call, kb) -> None:
     code, out, _ = call(*given, "--json", reader=True)
     value = json.loads(out)
     assert (code, value["abstained"], value["answer"], value["citations"]) == (0, True, None, [])
-    assert "1.50" in value["reason"]
+    assert "below 1.00 an answer would be a guess" in value["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--threshold", "nan"], 64, "'nan' is no likeness: give a number from -1 to 1"),
+        (["--threshold", "5"], 64, "'5' is no likeness"),
+        (["--quote", "--max-new-tokens", "0"], 64, "--max-new-tokens is 0: give 1 or more"),
+        (["--threshold", "-1", "--max-new-tokens", "9999"], 64, "a smaller --max-new-tokens"),
+        (["-k", "0"], 64, "-k is 0"),
+    ],
+)
+def test_what_ask_can_not_do_is_a_sentence(call, kb, arguments, code, says) -> None:
+    found, out, err = call("ask", "Who?", "--kb", kb, *arguments, reader=True)
+    assert (found, out) == (code, "")
+    assert says in err.splitlines()[-1]
+
+
+def test_a_reader_without_conversations_is_told_before_anything_is_searched(call, kb, tmp_path):
+    checkpoints.save(small_bases.decoder(), tmp_path / "gpt")
+    small_bases.tokenizer().save(tmp_path / "gpt")
+    code, _, err = call("ask", "Who?", "--kb", kb, "--threshold", 1, "--reader", tmp_path / "gpt")
+    assert code == 6
+    assert "gpt was not trained on conversations" in err
+    assert "ask the laboratory's readers with --domain" in err
 
 
 def test_documents_can_not_command_the_terminal(call, docs, tmp_path) -> None:
@@ -437,7 +472,15 @@ def test_evaluate_own_questions(call, docs, tmp_path) -> None:
     value = json.loads(out)
     assert code == 0
     assert value["scores"]["answer right"]["value"] == 0.0
+    assert (value["k"], value["scores"]["answer right"]["n"]) == (PASSAGES, 1)
     assert [a["question"] for a in value["answers"]] == ["Who?"]
+    code, out, _ = call(*given[:-1], reader=True)
+    assert re.search(r"^answer right +0\.00   0\.00 to 0\.79 +1$", out, re.M)
+    with mine.open("a") as file:
+        file.write('\n{"question": "Why?", "documents": ["gone.txt"], "words": ["x"]}\n')
+    code, out, err = call(*given, reader=True)
+    assert (code, out) == (7, "")
+    assert "mine.jsonl:3: there is no document 'gone.txt' among those asked" in err
     code, _, err = call("evaluate", "--questions", mine, reader=True)
     assert code == 64
     assert "--docs or --kb" in err
@@ -463,6 +506,9 @@ def test_calibrate(call, tmp_path) -> None:
         (["evaluate", "--squad", "SQUAD", "--limit", "0"], 64, "--limit is 0"),
         (["evaluate", "--beir", "none"], 7, "none"),
         (["evaluate", "--squad", "SQUAD", "-k", "0", "--threshold", "-1"], 64, "k is 0"),
+        (["evaluate", "--squad", "SQUAD", "--docs", "."], 64, "--docs goes with --questions"),
+        (["evaluate", "--beir", "none", "-k", "100"], 64, "-k goes with --squad or --questions"),
+        (["evaluate", "--squad", "SQUAD", "--threshold", "nan"], 64, "is no likeness"),
         (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
         (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),
         (["evaluate", "--questions", "none.jsonl", "--docs", "."], 7, "none.jsonl"),

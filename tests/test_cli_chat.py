@@ -121,8 +121,8 @@ def test_only_so_many_turns_are_remembered(chat) -> None:
     _, out, _ = chat(lines, "--json", "--history-turns", 2)
     assert json.loads(out.splitlines()[-1]) == {"command": "/reset", "forgotten": 2}
     for option, value, says in (
-        ("--history-turns", 0, "turns is 0"),
-        ("--history-tokens", -1, "tokens is -1"),
+        ("--history-turns", 0, "--history-turns is 0"),
+        ("--history-tokens", -1, "--history-tokens is -1"),
     ):
         code, out, err = chat("How?\n", option, value)
         assert (code, out) == (64, "")

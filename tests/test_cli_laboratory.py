@@ -10,6 +10,7 @@ import pytest
 import small_bases
 from tiny_retriever import save_base
 
+from minirag.cli import ask, laboratory
 from minirag.cli import tour as cli_tour
 from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
@@ -75,6 +76,8 @@ def call(monkeypatch, capsys, place, cache):
 def test_the_choices_are_those_of_the_library() -> None:
     assert DOMAINS == live.DOMAINS
     assert tuple(live.ARM_OF) == ARMS
+    assert laboratory.PASSAGES == PASSAGES
+    assert Settings().k == ask.PASSAGES
 
 
 # -- tour ------------------------------------------------------------------------------------------
@@ -221,7 +224,19 @@ def test_without_a_reader_of_its_own_a_domain_is_read_by_the_base(call, news) ->
     )
     assert json.loads(out)["models"]["reader"]["name"] == "gpt-base"
     code, _, err = call("ask", "Who?", "--kb", news, "--arm", "raft")
-    assert (code, "gpt-base-news-raft: make one with" in err) == (2, True)
+    assert (code, "finetune --" in err) == (2, False)
+    assert "none can be fine-tuned to the news" in err
+    assert "(base, rag)" in err
+
+
+def test_a_laboratorys_base_is_not_indexed_over(call, news, tmp_path) -> None:
+    page = tmp_path / "page.txt"
+    page.write_text("A page.\n", "utf-8")
+    before = call("kb", "info", news)
+    code, out, err = call("index", page, "--out", news)
+    assert (code, out) == (4, "")
+    assert "holds the laboratory's news" in err
+    assert call("kb", "info", news) == before
 
 
 def test_the_next_answer_reads_what_was_changed(call, news) -> None:
@@ -283,6 +298,12 @@ def test_chat_takes_a_domain(call, news, monkeypatch) -> None:
         (["ask", "x", "--domain", "news", "--kb", "KB"], 64, "not allowed with"),
         (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm and --language go with"),
         (["ask", "x", "--kb", "KB", "--language", "es"], 64, "in the language 'en', and 'es' is"),
+        (
+            ["ask", "x", "--domain", "news", "--arm", "base", "--retriever", "lexical"],
+            64,
+            "--retriever is about passages, and the arm base answers from memory",
+        ),
+        (["ask", "x", "--domain", "news", "--arm", "fine-tuned", "-k", "3"], 64, "-k is about"),
         (["ask", "x", "--domain", "physics"], 64, "invalid choice: 'physics'"),
         (["kb", "new", "KB", "--domain", "news"], 4, "exists and is not empty"),
         (["kb", "show", "KB", "none"], 64, "there is no document 'none' in"),

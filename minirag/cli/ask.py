@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli import laboratory
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
@@ -26,6 +28,7 @@ from minirag.cli.bases import (
     threshold_for,
 )
 from minirag.cli.laboratory import DOMAINS, add_laboratory_options, asked_of, open_laboratory
+from minirag.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from minirag.rag.citations import Citation
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.retrieval.retriever import Hit
     from minirag.text.documents import Passage
+    from minirag.transformer.machine import Precision
+
+PASSAGES = 4  # that a chat model is given: `Settings`' own, whose module imports torch
 
 _DESCRIPTION = """\
 Find the passages nearest to a question, let a language model answer from them,
@@ -68,6 +74,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def threshold(text: str) -> float:
+    """A cosine, or another likeness of that scale, as it is typed."""
+    with contextlib.suppress(ValueError):
+        if -1 <= float(text) <= 1:  # not a number fails, too
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no likeness: give a number from -1 to 1.")
+
+
 def add_answer_options(parser: argparse.ArgumentParser) -> None:
     """Options of every verb that answers from documents."""
     where = parser.add_mutually_exclusive_group(required=True)
@@ -83,11 +97,12 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         "-k",
         type=int,
         metavar="N",
-        help="passages to retrieve (default: 4; for the laboratory's readers 3)",
+        help=f"passages to retrieve (default: {PASSAGES}; for the laboratory's readers "
+        f"{laboratory.PASSAGES})",
     )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=threshold,
         metavar="SCORE",
         help="least cosine of the best passage; -1 never abstains (default: as calibrated; the "
         "laboratory's readers need none, they refuse by themselves)",
@@ -131,8 +146,6 @@ def run(args: argparse.Namespace) -> int:
     """Answer and print."""
     began = time.perf_counter()
     import_torch()
-    from minirag.errors import UsageError
-
     if not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
     pipeline, base = open_pipeline(args)
@@ -162,9 +175,10 @@ def open_pipeline(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
 def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
     from minirag.rag.prompt import MARKED, SENTENCE
-    from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
+    if args.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens is {args.max_new_tokens}: give 1 or more.")
     sampling = dataclasses.replace(
         WRITING,
         max_new_tokens=args.max_new_tokens,
@@ -173,7 +187,7 @@ def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase
     )
     instruction = MARKED if args.markers else SENTENCE
     settings = Settings(
-        k=4 if args.k is None else args.k,
+        k=PASSAGES if args.k is None else args.k,
         instruction=instruction,
         sampling=sampling,
         quote=args.quote,
@@ -185,19 +199,37 @@ def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase
         encoder = load_encoder(args.encoder, args.precision)
         base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
     kind = args.retriever or "dense"
-    threshold = threshold_for(base.encoder.name, args.threshold)
+    least = threshold_for(base.encoder.name, args.threshold)
     pipeline = Pipeline(
         base.live(kind),
-        Reader.load(args.reader or READER, precision=args.precision),
-        dataclasses.replace(settings, threshold=threshold),
+        chat_reader(args.reader or READER, args.precision),
+        dataclasses.replace(settings, threshold=least),
     )
     print_report(report)
     return pipeline, base
 
 
+def chat_reader(name: str, precision: Precision) -> Reader:
+    """A reader that was trained on conversations, which is what it will be given.
+
+    Raises
+    ------
+    CheckpointError
+        If it was not: the laboratory's, or a plain language model.
+    """
+    from minirag.rag.reader import Reader
+
+    reader = Reader.load(name, precision=precision)
+    if reader.tokenizer.chat_template is None:
+        raise CheckpointError(
+            f"{reader.name} was not trained on conversations (it has no chat template): give a "
+            f"chat model such as {READER}, or ask the laboratory's readers with --domain."
+        )
+    return reader
+
+
 def _decoder_of(pipeline: Answering) -> Reader:
     """The reader, if one can look into it."""
-    from minirag.errors import UsageError
     from minirag.rag.reader import Reader
     from minirag.transformer.models import Decoder
 

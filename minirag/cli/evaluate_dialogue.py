@@ -69,7 +69,7 @@ def follow_ups(args: argparse.Namespace) -> dict[str, object]:
         args.language,
         seeds,
         n=n,
-        k=args.k,
+        k=3 if args.k is None else args.k,
         ways=ways if args.retriever is None else (args.retriever,),
         encoder=encoder,
         progress=show_bars(args),

@@ -92,7 +92,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise UsageError(f"k is {self.k}: at least one passage must be retrieved.")
+            raise UsageError(f"-k is {self.k}: at least one passage must be retrieved.")
 
 
 class AnyReader(Protocol):
