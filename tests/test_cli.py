@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -141,6 +142,19 @@ def test_every_verbs_help_explains_without_torch() -> None:
     assert done.stdout.count("usage: minirag ") == len(VERBS)
     for line in done.stdout.splitlines():
         assert len(line) <= 80, line
+
+
+@pytest.mark.parametrize(
+    "verb", ["kb new", "kb info", "kb show", "kb add", "kb change", "kb remove", "kb plot",
+             "faq ask", "faq add", "faq change", "faq remove", "faq list"],
+)  # fmt: skip
+def test_each_actions_help_is_a_sentence_and_explains_what_it_takes(call, verb) -> None:
+    code, out, _ = call(*verb.split(), "--help", encoder=False)
+    sentence = out.split("\n\n")[1]
+    assert (code, sentence[0].isupper(), sentence.rstrip()[-1]) == (0, True, ".")
+    for line, after in itertools.pairwise([*out.splitlines(), ""]):
+        if re.fullmatch(r"  \S+( [A-Z]+)?", line):  # its explanation is on the next line
+            assert after.startswith(" " * 20), line
 
 
 def test_exit_codes_are_the_ones_that_help_names() -> None:
@@ -502,22 +516,30 @@ def test_calibrate(call, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["evaluate", "--squad", "none.json"], 7, "could not read none.json"),
+        (["evaluate", "--squad", "none.json"], 3, "there is no file or folder none.json: check"),
         (["evaluate", "--squad", "SQUAD", "--limit", "0"], 64, "--limit is 0"),
-        (["evaluate", "--beir", "none"], 7, "none"),
+        (["evaluate", "--beir", "none"], 3, "there is no file or folder none: check"),
+        (["evaluate", "--beir", "EMPTY"], 3, "a folder in BEIR's layout holds corpus.jsonl, "),
         (["evaluate", "--squad", "SQUAD", "-k", "0", "--threshold", "-1"], 64, "k is 0"),
         (["evaluate", "--squad", "SQUAD", "--docs", "."], 64, "--docs goes with --questions"),
         (["evaluate", "--beir", "none", "-k", "100"], 64, "-k goes with --squad or --questions"),
         (["evaluate", "--squad", "SQUAD", "--threshold", "nan"], 64, "is no likeness"),
         (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
         (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),
-        (["evaluate", "--questions", "none.jsonl", "--docs", "."], 7, "none.jsonl"),
+        (["evaluate", "--questions", "none.jsonl", "--docs", "."], 3, "folder none.jsonl: check"),
+        (["finetune", "--data", "none.jsonl"], 3, "there is no file or folder none.jsonl: check"),
+        (["finetune", "--data", "mine.csv"], 64, "mine.csv is no .jsonl file"),
+        (["index", "EMPTY/zero.jsonl", "--out", "kb"], 3, "zero.jsonl is empty: there is nothing"),
     ],
 )
 def test_evaluation_mistakes_are_sentences(call, tmp_path, arguments, code, says) -> None:
     squad = str(write_squad(tmp_path / "small.json"))
-    given = [squad if a == "SQUAD" else a for a in arguments]
-    got, _, err = call(*given, reader=arguments[0] == "evaluate")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "zero.jsonl").touch()
+    empty = str(tmp_path / "empty")
+    given = [squad if a == "SQUAD" else a.replace("EMPTY", empty) for a in arguments]
+    has_encoder = arguments[0] != "finetune"
+    got, _, err = call(*given, encoder=has_encoder, reader=arguments[0] == "evaluate")
     assert got == code
     assert says in err.splitlines()[-1]
 
@@ -719,7 +741,11 @@ def test_whoever_changes_a_knowledge_base_too_long_is_named(call, kb, tmp_path, 
     ((code, out, err),) = said
     assert (code, out) == (5, "")
     assert "another process has been changing it. Wait until it has ended" in err
+    code, _, err = call("kb", "info", tmp_path / "gone", encoder=False)
+    assert code == 4
+    assert f"there is no directory {tmp_path / 'gone'}, and so no knowledge base" in err
     (tmp_path / "empty").mkdir()
+    assert "holds no knowledge base: " in call("kb", "info", tmp_path / "empty", encoder=False)[2]
     assert call("kb", "remove", tmp_path / "empty", "writer.txt")[0] == 4
     assert not list((tmp_path / "empty").iterdir())  # nothing is written where there is none
 
@@ -750,7 +776,8 @@ def test_kb_plot(call, docs, tmp_path) -> None:
     [
         (["plot", "KB"], 64, "4 or more"),
         (["plot", "KB", "--question", " "], 64, "question is empty"),
-        (["plot", "KB", "--nprobe", "0"], 64, "nprobe is 0"),
+        (["plot", "KB", "--nprobe", "0"], 64, "--nprobe is 0"),
+        (["plot", "KB", "-k", "0"], 64, "-k is 0"),
         (["plot", "none"], 4, "no knowledge base"),
         (["add", "KB", "none.md"], 3, "none.md"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_retriever import save_base
 
 from minirag.cli import ask, laboratory
 from minirag.cli import tour as cli_tour
+from minirag.cli.answer_texts import FRAMES
 from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
 from minirag.cli.main import main
@@ -216,6 +218,20 @@ def test_ask_a_domain(call) -> None:
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
 
 
+def test_spanish_documents_are_answered_in_a_spanish_frame(call) -> None:
+    given = ("ask", "¿Qué fármaco va primero?", "--domain", "medicine", "--language", "es")
+    code, out, err = call(*given)
+    assert (code, err) == (0, "")
+    assert re.search(r"\[1\] similitud -?0\.\d\d  ", out)
+    for english in ("similarity", "Read", "Retrieved", "The ", "to read"):
+        assert english not in out
+    code, out, _ = call(*given, "--threshold", 1)
+    assert "por debajo de 1.00 la respuesta sería una conjetura" in " ".join(out.split())
+    code, out, _ = call(*given, "--arm", "base")
+    assert "De memoria" in out or "El modelo dice que no lo sabe" in out
+    assert {*map(type, vars(FRAMES["es"]).values())} == {str}
+
+
 def test_without_a_reader_of_its_own_a_domain_is_read_by_the_base(call, news) -> None:
     code, out, err = call("ask", "Who is the mayor?", "--kb", news, "--json")
     assert code == 0
@@ -307,7 +323,7 @@ def test_chat_takes_a_domain(call, news, monkeypatch) -> None:
         (["ask", "x", "--domain", "physics"], 64, "invalid choice: 'physics'"),
         (["kb", "new", "KB", "--domain", "news"], 4, "exists and is not empty"),
         (["kb", "show", "KB", "none"], 64, "there is no document 'none' in"),
-        (["kb", "show", "none", "none"], 4, "none holds no knowledge-base"),
+        (["kb", "show", "none", "none"], 4, "there is no directory none"),
         (["kb", "change", "KB", "none", "--text", "x"], 64, "there is no document 'none'"),
         (["kb", "change", "KB", "news-199", "--text", " "], 64, "the new text is empty"),
         (["kb", "change", "KB", "news-199", "--file", "TWO"], 64, "holds 2 documents: give a file"),

@@ -37,7 +37,7 @@ def _qa(id: str, question: str, *answers: str) -> dict[str, object]:
     return {
         "id": id,
         "question": question,
-        "answers": [{"text": a, "answer_start": 0} for a in answers],
+        "answers": [{"text": a} for a in answers],
         "is_impossible": not answers,
     }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minirag.cli import laboratory
+from minirag.cli.answer_texts import FRAMES, Frame
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
             json.dumps(answer_as_json(pipeline, base, result, readings, ready), ensure_ascii=False)
         )
     else:
-        print_result(pipeline, base, result, ready)
+        print_result(pipeline, base, result, ready, frame_of(args))
         if args.explain:
             _print_explanation(result, readings or [])
     return 0
@@ -170,6 +171,12 @@ def open_pipeline(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     if label is not None:
         return open_laboratory(args, label)
     return _open_chat_model(args)
+
+
+def frame_of(args: argparse.Namespace) -> Frame:
+    """What is printed around the answers, in the language of the documents asked."""
+    label = asked_of(args)
+    return FRAMES["en" if label is None else label.language]
 
 
 def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
@@ -294,18 +301,19 @@ def print_result(
     base: KnowledgeBase,
     result: Answer | Abstention,
     ready: float | None = None,
+    frame: Frame = FRAMES["en"],
 ) -> None:
     """The answer's end (it was streamed), its sources, and how long it took."""
     from minirag.rag.pipeline import Answer, nearness
     from minirag.rag.reading import ReadingPipeline
 
     if not isinstance(result, Answer):
-        print_wrapped(result.text)
+        print_wrapped(frame.abstention(result))
         if result.hits:
-            print("\nThe nearest passages all the same:")
-            print_hits(result.hits)
+            print(f"\n{frame.nearest}")
+            print_hits(result.hits, frame)
         return
-    print("\n" if result.text else "The model wrote nothing.\n")
+    print("\n" if result.text else f"{frame.nothing}\n")
     if result.invalid_citations:
         numbers = ", ".join(f"[{n}]" for n in result.invalid_citations)
         print(f"warning: the model cited {numbers}, which it was not given.", file=sys.stderr)
@@ -321,34 +329,32 @@ def print_result(
             file=sys.stderr,
         )
     if result.citations:
-        print("Sources")
+        print(frame.sources)
         for citation in result.citations:
             print(f"[{citation.number}] {place_of(citation.passage)}")
             if citation.quoted:
                 start, end = (citation.passage.start + place for place in citation.quoted)
-                how = f"the answer stands there word for word, characters {start} to {end}"
+                how = frame.quoted.format(start=start, end=end)
             else:
-                by = "cited by the model" if citation.marked else "found by comparing words"
-                how = f"holds {citation.support:.0%} of the answer's words ({by})"
+                by = frame.by_the_model if citation.marked else frame.by_words
+                how = frame.holds.format(share=citation.support, by=by)
             near = nearness(result.hits[citation.number - 1])
-            print(f"    similarity {near:.2f}, {how}")
+            print(f"    {frame.similarity} {near:.2f}, {how}")
             print_wrapped(_around(citation), indent="    ", max_lines=3)
         if isinstance(pipeline, ReadingPipeline):  # few and short: see what it chose among
-            print("Read")
-            print_hits(result.read)
+            print(frame.read)
+            print_hits(result.read, frame)
     elif not result.hits:
-        print("From memory: the model was given no passage, so there is no source.")
+        print(frame.from_memory)
     else:
         if result.text:
-            print("No passage given holds most of the answer's words: don't rely on it.")
-        print("Retrieved")
-        print_hits(result.hits)
+            print(frame.unsupported)
+        print(frame.retrieved)
+        print_hits(result.hits, frame)
     seconds = result.timings
-    started = "" if ready is None else f"{ready:.1f} s to start, "
-    print(
-        f"\n{pipeline.reader.name}, {base.encoder.name}; {started}"
-        f"{seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
-    )
+    started = "" if ready is None else frame.started.format(seconds=ready)
+    took = frame.took.format(retrieve=seconds.retrieve, read=seconds.read)
+    print(f"\n{pipeline.reader.name}, {base.encoder.name}; {started}{took}")
 
 
 def _around(citation: Citation) -> str:
@@ -360,17 +366,17 @@ def _around(citation: Citation) -> str:
     return text[max(before.rfind(". ") + 1, before.rfind("\n") + 1) :]
 
 
-def print_hits(hits: list[Hit]) -> None:
+def print_hits(hits: list[Hit], frame: Frame = FRAMES["en"]) -> None:
     """How near they are, and where they stand, numbered."""
     for number, hit in enumerate(hits, start=1):
-        print(f"[{number}] {described(hit)}")
+        print(f"[{number}] {described(hit, frame)}")
 
 
-def described(hit: Hit) -> str:
+def described(hit: Hit, frame: Frame) -> str:
     """Its cosine with the question, which abstaining goes by, whatever ranked it; and its place."""
     from minirag.rag.pipeline import nearness
 
-    return f"similarity {nearness(hit):.2f}  {place_of(hit.passage)}"
+    return f"{frame.similarity} {nearness(hit):.2f}  {place_of(hit.passage)}"
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:

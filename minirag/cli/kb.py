@@ -70,7 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         made = actions.add_parser(
             name,
             help=summary,
-            description=description or summary + ".",
+            description=description or f"{summary[0].upper()}{summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         made.add_argument("kb", type=Path, metavar="KB", help="the knowledge base's directory")

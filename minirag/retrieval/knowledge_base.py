@@ -288,7 +288,11 @@ class KnowledgeBase:
         cut = [
             chunk(document, tokenizer, size=self.size, overlap=self.overlap, report=report)
             for document in tqdm(
-                documents, desc="cutting", unit=" documents", disable=not progress, leave=False
+                documents,
+                desc="cutting",
+                unit=" documents",
+                disable=not (progress and documents),
+                leave=False,
             )
         ]
         texts = [passage_text_for_encoder(passage) for passages in cut for passage in passages]
