@@ -132,6 +132,14 @@ def test_the_rules_find_what_was_left_out(domain, language) -> None:
     assert recall.by_kind["attribute"]["as typed"].value < 0.4
 
 
+def test_a_few_follow_ups_all_found_are_no_certainty() -> None:
+    (recall,) = follow_up_recall("medicine", "en", (21,), n=6, sizes=SIZES).recalls
+    alike = [share for share in recall.recall.values() if share.value in (0, 1)]
+    assert recall.recall["complete"] in alike
+    for share in alike:
+        assert share == wilson_interval(round(6 * share.value), 6)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
