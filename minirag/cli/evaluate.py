@@ -22,7 +22,7 @@ from minirag.cli.bases import (
     threshold_for,
 )
 
-K = 3  # passages read on SQuAD, and found of follow-ups: what is written down was measured so
+K = 3  # passages read on SQuAD: what is written down in lessons/results was measured so
 
 # argparse would not break its own line of alternatives, which is longer than a terminal.
 _USAGE = """\
@@ -108,7 +108,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-k",
         type=int,
         metavar="N",
-        help=f"passages to read (default: with --questions {PASSAGES}, as `ask`; else {K})",
+        help=f"passages to read or find (default: with --questions {PASSAGES}, as `ask`; else {K})",
     )
     parser.add_argument("--threshold", type=threshold, metavar="SCORE", help="as of `minirag ask`")
     add_retriever_option(parser, default="--beir, --laboratory: all three, else dense")
