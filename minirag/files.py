@@ -290,7 +290,9 @@ def load_set(
     StoreError
         If something is missing, damaged, or of another kind.
     """
-    path = directory / MANIFEST
+    path, called = directory / MANIFEST, kind.replace("-", " ")
+    if not directory.exists():
+        raise StoreError(f"there is no directory {directory}, and so no {called}: check the name.")
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise StoreError(f"{path} is too large to be a manifest: save it again.")
@@ -304,23 +306,23 @@ def load_set(
         intact = manifest["sha256"] == _sum_of(body)
     except FileNotFoundError:
         raise StoreError(
-            f"{directory} holds no {kind}: there is no {MANIFEST} in it. Was it saved there?"
+            f"{directory} holds no {called}: there is no {MANIFEST} in it. Was it saved there?"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged ({error}): build the {kind} again.") from error
+        raise StoreError(f"{path} is damaged ({error}): build the {called} again.") from error
     if not intact:
-        raise StoreError(f"{path} is damaged (its checksum differs): build the {kind} again.")
+        raise StoreError(f"{path} is damaged (its checksum differs): build the {called} again.")
     if body["kind"] != kind:
-        raise StoreError(f"{directory} holds a {body['kind']}, not a {kind}.")
+        raise StoreError(f"{directory} holds a {body['kind'].replace('-', ' ')}, not a {called}.")
     paths = {}
     for name, (file, size, digest) in entries.items():
         if Path(file).name != file:
             raise StoreError(f"{path} names a file outside its directory: {file!r}.")
         paths[name] = directory / file
         if not paths[name].is_file() or paths[name].stat().st_size != size:
-            raise StoreError(f"{paths[name]} is missing or cut short: build the {kind} again.")
+            raise StoreError(f"{paths[name]} is missing or cut short: build the {called} again.")
         if verify and sha256_of(paths[name]) != digest:
             raise StoreError(
-                f"{paths[name]} is damaged (its checksum differs): build the {kind} again."
+                f"{paths[name]} is damaged (its checksum differs): build the {called} again."
             )
     return meta, paths

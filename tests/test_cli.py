@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_bases
 from test_rag_evaluation import write_beir, write_squad
 from tiny_models import save_encoder, save_reader
 
 from minirag import __version__, errors, files
+from minirag.cli.ask import PASSAGES
 from minirag.cli.main import VERBS, main
 from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.knowledge_base import KnowledgeBase
@@ -147,6 +151,19 @@ def test_defaults_in_help_are_those_of_each_way_to_ask(call) -> None:
     assert "fused (default: dense; for the laboratory's readers: hybrid)" in said
 
 
+@pytest.mark.parametrize(
+    "verb", ["kb new", "kb info", "kb show", "kb add", "kb change", "kb remove", "kb plot",
+             "faq ask", "faq add", "faq change", "faq remove", "faq list"],
+)  # fmt: skip
+def test_each_actions_help_is_a_sentence_and_explains_what_it_takes(call, verb) -> None:
+    code, out, _ = call(*verb.split(), "--help", encoder=False)
+    sentence = out.split("\n\n")[1]
+    assert (code, sentence[0].isupper(), sentence.rstrip()[-1]) == (0, True, ".")
+    for line, after in itertools.pairwise([*out.splitlines(), ""]):
+        if re.fullmatch(r"  \S+( [A-Z]+)?", line):  # its explanation is on the next line
+            assert after.startswith(" " * 20), line
+
+
 def test_exit_codes_are_the_ones_that_help_names() -> None:
     from minirag.cli.main import _EPILOG
 
@@ -221,6 +238,14 @@ def test_index_again_touches_only_what_changed(call, docs, kb, monkeypatch) -> N
     assert len(encoded) == 2
 
 
+def test_index_says_when_nothing_of_what_was_there_is_left(call, kb, tmp_path) -> None:
+    (tmp_path / "other.txt").write_text("Something else.\n", "utf-8")
+    code, out, err = call("index", tmp_path / "other.txt", "--out", kb, "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert (code, json.loads(out)["removed"], err) == (0, 3, f"warning: {warning}\n")
+    assert "all of them were removed (3)" in warning
+
+
 def test_index_json(call, docs, tmp_path) -> None:
     (docs / "bad.txt").write_bytes(b"caf\xe9")
     code, out, err = call("index", docs, "--out", tmp_path / "kb", "--json")
@@ -285,11 +310,12 @@ def test_ask_prints_the_answer_then_its_sources(call, kb) -> None:
     assert out.strip().startswith(plain.strip())
     assert "calc/rows.md  Rows" in out
     assert "calc/charts.md  Charts > Bars" in out
+    assert re.search(r"^    similarity -?0\.\d\d, holds|^\[1\] similarity -?0\.\d\d  ", out, re.M)
     assert "tiny-reader, tiny-encoder; " in out.splitlines()[-1]
 
 
 def test_ask_abstains_in_words_and_in_json(call, kb) -> None:
-    given = ("ask", "Who?", "--kb", kb, "--threshold", 1.5)
+    given = ("ask", "Who?", "--kb", kb, "--threshold", 1)
     code, out, _ = call(*given, reader=True)
     assert code == 0
     assert "don't seem to answer this" in " ".join(out.split())
@@ -297,7 +323,32 @@ def test_ask_abstains_in_words_and_in_json(call, kb) -> None:
     code, out, _ = call(*given, "--json", reader=True)
     value = json.loads(out)
     assert (code, value["abstained"], value["answer"], value["citations"]) == (0, True, None, [])
-    assert "1.50" in value["reason"]
+    assert "below 1.00 an answer would be a guess" in value["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--threshold", "nan"], 64, "'nan' is no likeness: give a number from -1 to 1"),
+        (["--threshold", "5"], 64, "'5' is no likeness"),
+        (["--quote", "--max-new-tokens", "0"], 64, "--max-new-tokens is 0: give 1 or more"),
+        (["--threshold", "-1", "--max-new-tokens", "9999"], 64, "a smaller --max-new-tokens"),
+        (["-k", "0"], 64, "-k is 0"),
+    ],
+)
+def test_what_ask_can_not_do_is_a_sentence(call, kb, arguments, code, says) -> None:
+    found, out, err = call("ask", "Who?", "--kb", kb, *arguments, reader=True)
+    assert (found, out) == (code, "")
+    assert says in err.splitlines()[-1]
+
+
+def test_a_reader_without_conversations_is_told_before_anything_is_searched(call, kb, tmp_path):
+    checkpoints.save(small_bases.decoder(), tmp_path / "gpt")
+    small_bases.tokenizer().save(tmp_path / "gpt")
+    code, _, err = call("ask", "Who?", "--kb", kb, "--threshold", 1, "--reader", tmp_path / "gpt")
+    assert code == 6
+    assert "gpt was not trained on conversations" in err
+    assert "ask the laboratory's readers with --domain" in err
 
 
 def test_documents_can_not_command_the_terminal(call, docs, tmp_path) -> None:
@@ -373,6 +424,22 @@ def test_real_models_answer_from_a_folder(minilm_dir, smollm_dir, docs, tmp_path
     assert value["answer"]
 
 
+def test_by_words_too_what_the_handbook_does_not_say_is_not_answered(
+    minilm_dir, models, tmp_path, capsys
+) -> None:
+    """The handbook shares "the" and "of" with the question, and no more."""
+    handbook, kb = str(files.shipped_directory("lessons") / "handbook"), str(tmp_path / "kb")
+    assert main(["index", handbook, "--out", kb, "--encoder", str(minilm_dir)]) == 0
+    given = ["--kb", kb, "--encoder", str(minilm_dir), "--reader", models["reader"], "--json"]
+    for retriever in ("lexical", "hybrid", "dense"):
+        capsys.readouterr()
+        asked = ["ask", "What is the capital of France?", *given, "--retriever", retriever]
+        assert main([*asked, "--quote"]) == 0
+        value = json.loads(capsys.readouterr().out)
+        assert (value["abstained"], value["answer"]) == (True, None)
+        assert value["threshold"] > 0 < len(value["retrieved"])
+
+
 # -- evaluate and calibrate ------------------------------------------------------------------------
 
 
@@ -426,7 +493,15 @@ def test_evaluate_own_questions(call, docs, tmp_path) -> None:
     value = json.loads(out)
     assert code == 0
     assert value["scores"]["answer right"]["value"] == 0.0
+    assert (value["k"], value["scores"]["answer right"]["n"]) == (PASSAGES, 1)
     assert [a["question"] for a in value["answers"]] == ["Who?"]
+    code, out, _ = call(*given[:-1], reader=True)
+    assert re.search(r"^answer right +0\.00   0\.00 to 0\.79 +1$", out, re.M)
+    with mine.open("a") as file:
+        file.write('\n{"question": "Why?", "documents": ["gone.txt"], "words": ["x"]}\n')
+    code, out, err = call(*given, reader=True)
+    assert (code, out) == (7, "")
+    assert "mine.jsonl:3: there is no document 'gone.txt' among those asked" in err
     code, _, err = call("evaluate", "--questions", mine, reader=True)
     assert code == 64
     assert "--docs or --kb" in err
@@ -448,19 +523,30 @@ def test_calibrate(call, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["evaluate", "--squad", "none.json"], 7, "could not read none.json"),
+        (["evaluate", "--squad", "none.json"], 3, "there is no file or folder none.json: check"),
         (["evaluate", "--squad", "SQUAD", "--limit", "0"], 64, "--limit is 0"),
-        (["evaluate", "--beir", "none"], 7, "none"),
+        (["evaluate", "--beir", "none"], 3, "there is no file or folder none: check"),
+        (["evaluate", "--beir", "EMPTY"], 3, "a folder in BEIR's layout holds corpus.jsonl, "),
         (["evaluate", "--squad", "SQUAD", "-k", "0", "--threshold", "-1"], 64, "k is 0"),
+        (["evaluate", "--squad", "SQUAD", "--docs", "."], 64, "--docs goes with --questions"),
+        (["evaluate", "--beir", "none", "-k", "100"], 64, "-k goes with --squad or --questions"),
+        (["evaluate", "--squad", "SQUAD", "--threshold", "nan"], 64, "is no likeness"),
         (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
         (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),
-        (["evaluate", "--questions", "none.jsonl", "--docs", "."], 7, "none.jsonl"),
+        (["evaluate", "--questions", "none.jsonl", "--docs", "."], 3, "folder none.jsonl: check"),
+        (["finetune", "--data", "none.jsonl"], 3, "there is no file or folder none.jsonl: check"),
+        (["finetune", "--data", "mine.csv"], 64, "mine.csv is no .jsonl file"),
+        (["index", "EMPTY/zero.jsonl", "--out", "kb"], 3, "zero.jsonl is empty: there is nothing"),
     ],
 )
 def test_evaluation_mistakes_are_sentences(call, tmp_path, arguments, code, says) -> None:
     squad = str(write_squad(tmp_path / "small.json"))
-    given = [squad if a == "SQUAD" else a for a in arguments]
-    got, _, err = call(*given, reader=arguments[0] == "evaluate")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "zero.jsonl").touch()
+    empty = str(tmp_path / "empty")
+    given = [squad if a == "SQUAD" else a.replace("EMPTY", empty) for a in arguments]
+    has_encoder = arguments[0] != "finetune"
+    got, _, err = call(*given, encoder=has_encoder, reader=arguments[0] == "evaluate")
     assert got == code
     assert says in err.splitlines()[-1]
 
@@ -662,7 +748,11 @@ def test_whoever_changes_a_knowledge_base_too_long_is_named(call, kb, tmp_path, 
     ((code, out, err),) = said
     assert (code, out) == (5, "")
     assert "another process has been changing it. Wait until it has ended" in err
+    code, _, err = call("kb", "info", tmp_path / "gone", encoder=False)
+    assert code == 4
+    assert f"there is no directory {tmp_path / 'gone'}, and so no knowledge base" in err
     (tmp_path / "empty").mkdir()
+    assert "holds no knowledge base: " in call("kb", "info", tmp_path / "empty", encoder=False)[2]
     assert call("kb", "remove", tmp_path / "empty", "writer.txt")[0] == 4
     assert not list((tmp_path / "empty").iterdir())  # nothing is written where there is none
 
@@ -694,7 +784,8 @@ def test_kb_plot(call, docs, tmp_path) -> None:
         (["plot", "KB"], 64, "has 3 passages, too few for a picture: it takes 4 or more"),
         (["plot", "KB", "--out", "x.xyz"], 64, "--out is x.xyz: pictures are written as PNG"),
         (["plot", "KB", "--question", " "], 64, "question is empty"),
-        (["plot", "KB", "--nprobe", "0"], 64, "nprobe is 0"),
+        (["plot", "KB", "--nprobe", "0"], 64, "--nprobe is 0"),
+        (["plot", "KB", "-k", "0"], 64, "-k is 0"),
         (["plot", "none"], 4, "no knowledge base"),
         (["add", "KB", "none.md"], 3, "none.md"),
     ],

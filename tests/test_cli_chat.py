@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
+import threading
 
 import pytest
 from tiny_models import save_encoder, save_reader
 
+from minirag import files
 from minirag.cli.main import main
+from minirag.errors import DiskError
 from minirag.rag.faq import Faq, FaqEntry
+from minirag.rag.faq_threshold import default_threshold
 from minirag.rag.pipeline import Pipeline
 
 PAGES = {
@@ -116,13 +121,28 @@ def test_reset_forgets_and_wrong_lines_are_said_and_passed_over(chat) -> None:
     assert len(out.splitlines()) == 3  # nothing after /quit
 
 
+def test_if_no_question_could_be_asked_the_exit_code_is_the_errors(chat) -> None:
+    long = "why " * 700
+    assert chat(f"{long}\n")[0] == 64
+    assert chat(f"{long}\nHow is fufidum stored?\n/fly\n")[0] == 0
+    assert chat("/fly\n")[0] == 0  # no question at all
+
+
+def test_long_sources_are_wrapped(chat, tmp_path) -> None:
+    (tmp_path / "docs").mkdir(exist_ok=True)
+    (tmp_path / "docs" / "long.md").write_text("# Long\n\n" + "A word. " * 40, "utf-8")
+    out = chat("A word?\n/sources\n")[1]
+    assert "A word. A word." in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_only_so_many_turns_are_remembered(chat) -> None:
     lines = "How is fufidum stored?\n" * 3 + "/reset\n"
     _, out, _ = chat(lines, "--json", "--history-turns", 2)
     assert json.loads(out.splitlines()[-1]) == {"command": "/reset", "forgotten": 2}
     for option, value, says in (
-        ("--history-turns", 0, "turns is 0"),
-        ("--history-tokens", -1, "tokens is -1"),
+        ("--history-turns", 0, "--history-turns is 0"),
+        ("--history-tokens", -1, "--history-tokens is -1"),
     ):
         code, out, err = chat("How?\n", option, value)
         assert (code, out) == (64, "")
@@ -191,6 +211,7 @@ def test_faq_answers_or_says_that_it_does_not(call, file) -> None:
         "id": "card", "question": "How much is a card?", "answer": "12 crowns.",
     }  # fmt: skip
     _, out, _ = call("faq", "ask", file, stdin="Is there a dog?\nA cat?\n")
+    out = " ".join(out.split())
     assert out.count("below 0.64 it is taken for another question.") == 2
     assert out.count("Measured at 0.64: 87 to 96 % of the answers were right, and 6 to 9 %") == 1
     _, out, _ = call("faq", "ask", file, "Is there a dog?", "--threshold", 0.9)
@@ -225,6 +246,66 @@ def test_faq_entries_are_added_changed_removed_and_listed(call, tmp_path) -> Non
     assert path.read_text() == ""
     _, out, _ = call("faq", "list", path, "--json")
     assert json.loads(out) == []
+
+
+def test_the_examples_of_faqs_help_are_answered(call, tmp_path) -> None:
+    """As they stand there, those by words: an example that is refused teaches mistrust."""
+    code, out, _ = call("faq", "--help")
+    lines = out[out.index("examples:") :].replace("\\\n", " ").splitlines()
+    lines = [line for line in lines if line.startswith("  minirag faq ")]
+    asked = [shlex.split(line.replace("faq.jsonl", str(tmp_path / "faq.jsonl"))) for line in lines]
+    by_words = [words[1:] for words in asked]
+    by_vectors = [words for words in by_words if "--encoder" in words]
+    assert len(by_vectors) == 1
+    for words in by_words:
+        if "--encoder" not in words:
+            code, out, _ = call(*words)
+            assert (code, "doesn't answer" in out) == (0, False)
+    assert len(by_words) == 4
+
+
+def test_the_example_by_vectors_is_answered(minilm_dir, call, tmp_path) -> None:
+    path = tmp_path / "faq.jsonl"
+    call("faq", "add", path, "--id=hours", "--question=When do you open?", "--answer=At nine.")
+    asked = ("faq", "ask", path, "At what time do you open?", "--encoder", minilm_dir)
+    threshold = default_threshold("all-MiniLM-L6-v2")
+    assert call(*asked, "--threshold", threshold)[1].startswith("At nine.\n    [hours]")
+
+
+def test_two_processes_lose_no_entry(call, tmp_path, monkeypatch) -> None:
+    """What another one saves between loading and saving would be lost: so it has to wait."""
+    path, load, seen = tmp_path / "faq.jsonl", Faq.load, []
+    call("faq", "add", path, "--question", "A?", "--answer", "a")
+
+    def somebody_else_adds(*arguments):
+        faq = load(*arguments)
+
+        def add() -> None:
+            try:
+                with files.locked(tmp_path):
+                    seen.append("in between")
+            except DiskError:
+                seen.append("has to wait")
+
+        other = threading.Thread(target=add)  # the lock is a thread's own
+        other.start()
+        other.join()
+        return faq
+
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
+    monkeypatch.setattr(Faq, "load", somebody_else_adds)
+    assert call("faq", "add", path, "--id", "b", "--question", "B?", "--answer", "b")[0] == 0
+    assert call("faq", "change", path, "b", "--answer", "c")[0] == 0
+    assert call("faq", "remove", path, "b")[0] == 0
+    assert seen == ["has to wait"] * 3
+
+
+def test_a_refusal_fits_a_terminal(call, file) -> None:
+    out = call("faq", "ask", file, "Something entirely different, at great length?")[1]
+    assert "doesn't answer this" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+    code, _, err = call("faq", "ask", file, "x", "--threshold", 2)
+    assert (code, "'2' is no likeness" in err) == (64, True)
 
 
 class Editing(io.StringIO):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 
 import pytest
 import small_bases
 from tiny_retriever import save_base
 
+from minirag.cli import ask, laboratory
 from minirag.cli import tour as cli_tour
+from minirag.cli.answer_texts import FRAMES
 from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
 from minirag.cli.main import main
@@ -76,6 +79,8 @@ def call(monkeypatch, capsys, place, cache):
 def test_the_choices_are_those_of_the_library() -> None:
     assert DOMAINS == live.DOMAINS
     assert tuple(live.ARM_OF) == ARMS
+    assert laboratory.PASSAGES == PASSAGES
+    assert Settings().k == ask.PASSAGES
 
 
 # -- tour ------------------------------------------------------------------------------------------
@@ -229,6 +234,20 @@ def test_ask_a_domain(call) -> None:
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
 
 
+def test_spanish_documents_are_answered_in_a_spanish_frame(call) -> None:
+    given = ("ask", "¿Qué fármaco va primero?", "--domain", "medicine", "--language", "es")
+    code, out, err = call(*given)
+    assert (code, err) == (0, "")
+    assert re.search(r"\[1\] similitud -?0\.\d\d  ", out)
+    for english in ("similarity", "Read", "Retrieved", "The ", "to read"):
+        assert english not in out
+    code, out, _ = call(*given, "--threshold", 1)
+    assert "por debajo de 1.00 la respuesta sería una conjetura" in " ".join(out.split())
+    code, out, _ = call(*given, "--arm", "base")
+    assert "De memoria" in out or "El modelo dice que no lo sabe" in out
+    assert {*map(type, vars(FRAMES["es"]).values())} == {str}
+
+
 def test_without_a_reader_of_its_own_a_domain_is_read_by_the_base(call, news) -> None:
     code, out, err = call("ask", "Who is the mayor?", "--kb", news, "--json")
     assert code == 0
@@ -237,7 +256,19 @@ def test_without_a_reader_of_its_own_a_domain_is_read_by_the_base(call, news) ->
     )
     assert json.loads(out)["models"]["reader"]["name"] == "gpt-base"
     code, _, err = call("ask", "Who?", "--kb", news, "--arm", "raft")
-    assert (code, "gpt-base-news-raft: make one with" in err) == (2, True)
+    assert (code, "finetune --" in err) == (2, False)
+    assert "none can be fine-tuned to the news" in err
+    assert "(base, rag)" in err
+
+
+def test_a_laboratorys_base_is_not_indexed_over(call, news, tmp_path) -> None:
+    page = tmp_path / "page.txt"
+    page.write_text("A page.\n", "utf-8")
+    before = call("kb", "info", news)
+    code, out, err = call("index", page, "--out", news)
+    assert (code, out) == (4, "")
+    assert "holds the laboratory's news" in err
+    assert call("kb", "info", news) == before
 
 
 def test_the_next_answer_reads_what_was_changed(call, news) -> None:
@@ -299,10 +330,16 @@ def test_chat_takes_a_domain(call, news, monkeypatch) -> None:
         (["ask", "x", "--domain", "news", "--kb", "KB"], 64, "not allowed with"),
         (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm and --language go with"),
         (["ask", "x", "--kb", "KB", "--language", "es"], 64, "in the language 'en', and 'es' is"),
+        (
+            ["ask", "x", "--domain", "news", "--arm", "base", "--retriever", "lexical"],
+            64,
+            "--retriever is about passages, and the arm base answers from memory",
+        ),
+        (["ask", "x", "--domain", "news", "--arm", "fine-tuned", "-k", "3"], 64, "-k is about"),
         (["ask", "x", "--domain", "physics"], 64, "invalid choice: 'physics'"),
         (["kb", "new", "KB", "--domain", "news"], 4, "exists and is not empty"),
         (["kb", "show", "KB", "none"], 64, "there is no document 'none' in"),
-        (["kb", "show", "none", "none"], 4, "none holds no knowledge-base"),
+        (["kb", "show", "none", "none"], 4, "there is no directory none"),
         (["kb", "change", "KB", "none", "--text", "x"], 64, "there is no document 'none'"),
         (["kb", "change", "KB", "news-199", "--text", " "], 64, "the new text is empty"),
         (["kb", "change", "KB", "news-199", "--file", "TWO"], 64, "holds 2 documents: give a file"),

@@ -97,6 +97,8 @@ def test_what_is_cut_off_is_counted(tiny: BiEncoder) -> None:
     with pytest.warns(TruncationWarning, match="2 of 3 texts have more than the 64 tokens"):
         vectors = tiny.encode([long, "dog", long + "river"])
     np.testing.assert_allclose(vectors[0], vectors[2], atol=1e-6)  # they differ after the cut only
+    with pytest.warns(TruncationWarning, match="the question has more than the 64 tokens"):
+        tiny.encode_questions([long])
 
 
 def test_a_decoder_is_refused(smollm_dir: Path) -> None:

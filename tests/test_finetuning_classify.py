@@ -321,7 +321,7 @@ def test_the_command_learns_from_a_file_and_from_the_laboratory(
     assert body["after"]["labels"] == ["criminal", "family", "labour", "property", "revenue"]
     assert body["texts"]["classes"]["revenue"]["test"] == 100
     for wrong, code, said in (
-        (["--data", "none.tsv"], 7, "could not read none.tsv"),
+        (["--data", "none.tsv"], 3, "there is no file or folder none.tsv"),
         (["--data", "mine.tsv"], 7, "there is no column 'text'"),
         (["--test", "mine.tsv"], 64, "--test and --validation go with --data"),
         (["--batch-texts", "0"], 64, "--batch-texts is 0"),

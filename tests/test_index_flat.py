@@ -518,8 +518,10 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch):
 
 
 def test_a_missing_index_is_named(tmp_path):
-    with pytest.raises(StoreError, match="holds no flat-index"):
+    with pytest.raises(StoreError, match=r"there is no directory .+, and so no flat index"):
         FlatIndex.load(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="holds no flat index: "):
+        FlatIndex.load(tmp_path)
 
 
 def test_the_indexes_need_numpy_alone():

@@ -471,7 +471,7 @@ def test_a_manifest_that_can_not_be_meant_is_refused(tmp_path, wrong):
 
 def test_nothing_saved_is_one_sentence(tmp_path):
     for call in (KnowledgeBase.info, lambda path: KnowledgeBase.load(path, HashEncoder())):
-        with pytest.raises(StoreError, match="holds no knowledge-base"):
+        with pytest.raises(StoreError, match=r"there is no directory .*nowhere, and so no knowl"):
             call(tmp_path / "nowhere")
 
 
@@ -479,3 +479,11 @@ def test_neither_torch_nor_tokenizers_is_needed():
     code = "import sys, minirag.retrieval.knowledge_base; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "tokenizers", "transformers"}.isdisjoint(run.stdout.split())
+
+
+def test_no_bar_where_there_is_nothing_to_do(capsys) -> None:
+    base = KnowledgeBase(HashEncoder())
+    base.add([Document("a", "one two")])
+    capsys.readouterr()
+    base.upsert([Document("a", "one two")], progress=True)
+    assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ from minirag.corpus.dialogue import faq as draw_faq
 from minirag.corpus.dialogue import follow_ups
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import clustered_bootstrap, wilson_interval
+from minirag.metrics import clustered_bootstrap, clustered_share, wilson_interval
 from minirag.rag.faq_curve import (
     Query,
     at_threshold,
@@ -97,7 +97,7 @@ def test_recalls_are_those_counted_one_by_one(way) -> None:
     }
     for name, values in runs.items():
         assert recall.by_seed[name] == [sum(run) / n for run in values]
-        assert recall.recall[name] == clustered_bootstrap(values, seeds[0])
+        assert recall.recall[name] == clustered_share(values, seeds[0])
     gains = [np.subtract(b, a) for a, b in zip(runs["as typed"], runs["rewritten"], strict=True)]
     assert recall.gain == clustered_bootstrap(gains, seeds[0])
     for kind, by_name in recall.by_kind.items():
@@ -106,7 +106,7 @@ def test_recalls_are_those_counted_one_by_one(way) -> None:
                 [value for value, f in zip(run, world.items, strict=True) if f.kind == kind]
                 for run, world in zip(values, worlds, strict=True)
             ]
-            assert by_name[name] == clustered_bootstrap(of_kind, seeds[0])
+            assert by_name[name] == clustered_share(of_kind, seeds[0])
     assert (scores.n_documents, scores.n, scores.k) == (65, n, k)
 
 
@@ -130,6 +130,14 @@ def test_the_rules_find_what_was_left_out(domain, language) -> None:
     assert recall.gain.low > 0.15
     assert recall.by_kind["attribute"]["rewritten"].value > 0.8
     assert recall.by_kind["attribute"]["as typed"].value < 0.4
+
+
+def test_a_few_follow_ups_all_found_are_no_certainty() -> None:
+    (recall,) = follow_up_recall("medicine", "en", (21,), n=6, sizes=SIZES).recalls
+    alike = [share for share in recall.recall.values() if share.value in (0, 1)]
+    assert recall.recall["complete"] in alike
+    for share in alike:
+        assert share == wilson_interval(round(6 * share.value), 6)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from test_rag_pipeline import Fixed
 from tiny_models import tiny_reader
 
 from minirag.errors import DataError, UsageError
-from minirag.metrics import bootstrap_interval, recall_at_k
+from minirag.metrics import bootstrap_interval, recall_at_k, wilson_interval
+from minirag.rag import evaluation
 from minirag.rag.evaluation import (
     beir_retrieval,
     best_scores,
@@ -36,7 +37,7 @@ def _qa(id: str, question: str, *answers: str) -> dict[str, object]:
     return {
         "id": id,
         "question": question,
-        "answers": [{"text": a, "answer_start": 0} for a in answers],
+        "answers": [{"text": a} for a in answers],
         "is_impossible": not answers,
     }
 
@@ -348,3 +349,11 @@ def test_bm25s_ranks_the_same(tmp_path) -> None:
         ours = bm25.search(query, 100)
         np.testing.assert_allclose(ours[0], scores, rtol=1e-5)
         assert set(ours[1].tolist()) == set(ids.tolist())
+
+
+def test_of_few_questions_all_right_is_not_certain() -> None:
+    alike = {"recall@5": [1.0] * 3, "abstained": [0.0] * 3, "MRR@10": [1.0] * 3}
+    intervals = evaluation._intervals(alike, seed=0)
+    assert intervals["recall@5"] == wilson_interval(3, 3)
+    assert intervals["abstained"] == wilson_interval(0, 3)
+    assert intervals["MRR@10"] == (1, 1, 1)  # no share: nothing is known of what it could be

@@ -73,6 +73,21 @@ def test_an_empty_collection_is_an_abstention(reader) -> None:
     assert "no passages" in result.text
 
 
+def test_by_words_it_abstains_by_the_cosine_too(reader) -> None:
+    """One word that a passage shares, "the", is no reason to answer."""
+    base = KnowledgeBase(HashEncoder())
+    base.add([Document(f"{n}.md", text) for n, text in enumerate(TEXTS)])
+    pipeline = _pipeline(reader, base.live("lexical"), threshold=0.7)
+    far = pipeline.ask("What is the capital of France?")
+    assert isinstance(far, Abstention)
+    assert far.hits  # something shares a word
+    assert far.best_score == max(hit.similarity for hit in far.hits)
+    assert isinstance(pipeline.ask("the mill burned in may"), Answer)
+    none = pipeline.ask("zzzz qqqq")
+    assert (none.abstained, none.best_score) == (True, None)
+    assert none.text.startswith("No passage shares a word with the question")
+
+
 @pytest.mark.parametrize("question", ["", "  ", "\n\t"])
 def test_an_empty_question_is_a_sentence(reader, question) -> None:
     retriever = Fixed(0.9)

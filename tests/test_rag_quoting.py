@@ -29,7 +29,7 @@ def reader(request) -> Reader:
 
 
 def _passages(*texts: str) -> list[Passage]:
-    return [Passage.cut(Document(f"{n}.md", t), 0, len(t), "") for n, t in enumerate(texts)]
+    return [Passage.cut(Document(f"{n}.txt", t), 0, len(t), "") for n, t in enumerate(texts)]
 
 
 def _prompt(reader: Reader, *texts: str, blank: bool = False) -> Prompt:
@@ -190,3 +190,23 @@ def test_a_quote_out_of_the_middle_of_a_passage_keeps_its_place(reader) -> None:
     assert answer.text == passage.text[a:b]
     assert answer.text == text[start + a : start + b]
     assert text.index("The mill") <= start + a < start + b <= text.index(" Once")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# The river",
+        "**The river** is `cold`",
+        "- The _river_ | > the mill",
+        "The [river](winter.md) is *cold*",
+    ],
+)
+def test_a_quote_of_markdown_holds_no_markup(reader, text) -> None:
+    passage = Passage.cut(Document("a.md", text), 0, len(text), "")
+    prompt, blank = (
+        replace(_prompt(reader, text, blank=blank), passages=[passage]) for blank in (False, True)
+    )
+    quote = best_quote(reader, prompt, blank, starts=10_000)
+    assert quote is not None
+    assert not set(quote.text) & set("#*`_|>[](")
+    assert text[quote.start : quote.end] == quote.text

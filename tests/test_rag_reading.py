@@ -21,7 +21,7 @@ from minirag.rag.rewriting import RuleRewriter
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.text.documents import Document, Passage
 from minirag.text.reading_format import END, UNKNOWN, reading_prompt, reading_sources
-from minirag.training.evaluate_reading import answer_exercises
+from minirag.training.evaluate_reading import answer_exercises, encoded_prompts
 from minirag.transformer import checkpoints
 from minirag.transformer.generation import Generation
 
@@ -160,6 +160,23 @@ def test_passages_that_do_not_fit_are_left_out(base, says) -> None:
     assert [p.document_id for p in result.prompt.passages] == ["a"]
     assert [p.document_id for p in result.prompt.dropped] == ["c"]
     assert result.prompt.used + result.prompt.reserved == n + 48
+
+
+def test_each_passage_is_measured_once(base, says, monkeypatch) -> None:
+    """Many passages, few of which fit: encoding all of them for each one left out took minutes."""
+    says("x")
+    passages = [Passage.cut(Document(f"{n}", "A word. " * 40), 0, 320, "") for n in range(300)]
+    n_read = 0
+
+    def counted(model, tokenizer, asked):
+        nonlocal n_read
+        n_read += sum(len(texts) for texts, _ in asked)
+        return encoded_prompts(model, tokenizer, asked)
+
+    monkeypatch.setattr(reading, "encoded_prompts", counted)
+    prompt, _ = reading._prompt(reader(), QUESTION, passages)
+    assert 1 < len(prompt.passages) < 30
+    assert n_read == 2 * len(prompt.passages) + 1  # each once, the first too long, and all together
 
 
 def test_questions_that_can_not_be_asked(base) -> None:

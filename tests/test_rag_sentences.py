@@ -87,3 +87,12 @@ def test_without_a_common_word_the_first_passage_stands() -> None:
     assert nearest_sentence("xyz?", passages) == (0, passages[0])
     blank = [_passage(Document("c", " \n"), 0, 2)]
     assert nearest_sentence("xyz?", blank) == (0, blank[0])
+
+
+def test_a_heading_is_no_answer() -> None:
+    text = "# When the mill burned\n\nIt burned in May.\n\nIts end\n-------\n\nIt stands no more."
+    for name, said in (("a.md", "It burned in May."), ("a.txt", "# When the mill burned")):
+        passage = _passage(Document(name, text), 0, len(text))
+        assert nearest_sentence("When was it that the mill burned?", [passage])[1].text == said
+    bare = _passage(Document("b.md", "# The mill"), 0, 10)
+    assert nearest_sentence("The mill?", [bare]) == (0, bare)

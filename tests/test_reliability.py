@@ -250,13 +250,14 @@ def test_passages_that_do_not_fit_are_said(call, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [("--max-new-tokens", "-1"), ("--temperature", "-0.5")], ids=lambda o: o[0]
+    ("option", "value", "says"),
+    [("--max-new-tokens", "-1", "is -1: give 1"), ("--temperature", "-0.5", "-0.5; 0")],
 )
-def test_options_that_can_not_be_meant(kb, models, capsys, option) -> None:
-    given = ["--encoder", models["encoder"], "--reader", models["reader"], *option]
+def test_options_that_can_not_be_meant(kb, models, capsys, option, value, says) -> None:
+    given = ["--encoder", models["encoder"], "--reader", models["reader"], option, value]
     code = main(["ask", "Who?", "--kb", str(kb), *given])
     out, err = capsys.readouterr()
-    _is_a_sentence(code, out, err, 64, f"{option[1]}; 0")
+    _is_a_sentence(code, out, err, 64, says)
 
 
 # -- the knowledge base on disk --------------------------------------------------------------------

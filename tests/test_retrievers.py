@@ -48,6 +48,9 @@ def test_by_words_is_bm25_over_what_the_encoder_reads() -> None:
         hits = base.lexical().search(question, 5)
         assert [h.passage for h in hits] == [base.passages[i] for i in ids]
         assert [h.score for h in hits] == scores.tolist()
+        texts = [passage_text_for_encoder(h.passage) for h in hits]
+        cosines = [HashEncoder().vector(text) @ HashEncoder().vector(question) for text in texts]
+        assert [h.similarity for h in hits] == pytest.approx(cosines, abs=1e-6)
     assert base.lexical().search("unheard", 5) == []
 
 

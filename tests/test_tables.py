@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minirag.errors import DataError
+from minirag.errors import DataError, DocumentError
 from minirag.text.tables import read_columns
 
 ROWS = [
@@ -73,5 +73,5 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: bytes, said:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DocumentError, match="there is no file or folder"):
         read_columns(tmp_path / "none.csv", "text")

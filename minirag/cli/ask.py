@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli import laboratory
+from minirag.cli.answer_texts import FRAMES, Frame
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
@@ -26,6 +29,7 @@ from minirag.cli.bases import (
     threshold_for,
 )
 from minirag.cli.laboratory import DOMAINS, add_laboratory_options, asked_of, open_laboratory
+from minirag.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from minirag.rag.citations import Citation
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.retrieval.retriever import Hit
     from minirag.text.documents import Passage
+    from minirag.transformer.machine import Precision
+
+PASSAGES = 4  # that a chat model is given: `Settings`' own, whose module imports torch
 
 _DESCRIPTION = """\
 Find the passages nearest to a question, let a language model answer from them,
@@ -68,6 +75,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def threshold(text: str) -> float:
+    """A cosine, or another likeness of that scale, as it is typed."""
+    with contextlib.suppress(ValueError):
+        if -1 <= float(text) <= 1:  # not a number fails, too
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no likeness: give a number from -1 to 1.")
+
+
 def add_answer_options(parser: argparse.ArgumentParser) -> None:
     """Options of every verb that answers from documents."""
     where = parser.add_mutually_exclusive_group(required=True)
@@ -83,13 +98,15 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         "-k",
         type=int,
         metavar="N",
-        help="passages to retrieve (default: 4; for the laboratory's readers 3)",
+        help=f"passages to retrieve (default: {PASSAGES}; for the laboratory's readers "
+        f"{laboratory.PASSAGES})",
     )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=threshold,
         metavar="SCORE",
-        help="least cosine of the best passage; -1 never abstains (default: as calibrated)",
+        help="least cosine of the best passage; -1 never abstains (default: as calibrated; the "
+        "laboratory's readers need none, they refuse by themselves)",
     )
     parser.add_argument(
         "--reader",
@@ -130,8 +147,6 @@ def run(args: argparse.Namespace) -> int:
     """Answer and print."""
     began = time.perf_counter()
     import_torch()
-    from minirag.errors import UsageError
-
     if not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
     pipeline, base = open_pipeline(args)
@@ -144,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
             json.dumps(answer_as_json(pipeline, base, result, readings, ready), ensure_ascii=False)
         )
     else:
-        print_result(pipeline, base, result, ready)
+        print_result(pipeline, base, result, ready, frame_of(args))
         if args.explain:
             _print_explanation(result, readings or [])
     return 0
@@ -158,12 +173,19 @@ def open_pipeline(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     return _open_chat_model(args)
 
 
+def frame_of(args: argparse.Namespace) -> Frame:
+    """What is printed around the answers, in the language of the documents asked."""
+    label = asked_of(args)
+    return FRAMES["en" if label is None else label.language]
+
+
 def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase]:
     from minirag.rag.pipeline import WRITING, Pipeline, Settings
     from minirag.rag.prompt import MARKED, SENTENCE
-    from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
+    if args.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens is {args.max_new_tokens}: give 1 or more.")
     sampling = dataclasses.replace(
         WRITING,
         max_new_tokens=args.max_new_tokens,
@@ -172,7 +194,7 @@ def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase
     )
     instruction = MARKED if args.markers else SENTENCE
     settings = Settings(
-        k=4 if args.k is None else args.k,
+        k=PASSAGES if args.k is None else args.k,
         instruction=instruction,
         sampling=sampling,
         quote=args.quote,
@@ -184,19 +206,37 @@ def _open_chat_model(args: argparse.Namespace) -> tuple[Answering, KnowledgeBase
         encoder = load_encoder(args.encoder, args.precision)
         base, _ = cached_base(args.docs, encoder, report, progress=show_bars(args))
     kind = args.retriever or "dense"
-    threshold = threshold_for(base.encoder.name, args.threshold, kind)
+    least = threshold_for(base.encoder.name, args.threshold)
     pipeline = Pipeline(
         base.live(kind),
-        Reader.load(args.reader or READER, precision=args.precision),
-        dataclasses.replace(settings, threshold=threshold),
+        chat_reader(args.reader or READER, args.precision),
+        dataclasses.replace(settings, threshold=least),
     )
     print_report(report)
     return pipeline, base
 
 
+def chat_reader(name: str, precision: Precision) -> Reader:
+    """A reader that was trained on conversations, which is what it will be given.
+
+    Raises
+    ------
+    CheckpointError
+        If it was not: the laboratory's, or a plain language model.
+    """
+    from minirag.rag.reader import Reader
+
+    reader = Reader.load(name, precision=precision)
+    if reader.tokenizer.chat_template is None:
+        raise CheckpointError(
+            f"{reader.name} was not trained on conversations (it has no chat template): give a "
+            f"chat model such as {READER}, or ask the laboratory's readers with --domain."
+        )
+    return reader
+
+
 def _decoder_of(pipeline: Answering) -> Reader:
     """The reader, if one can look into it."""
-    from minirag.errors import UsageError
     from minirag.rag.reader import Reader
     from minirag.transformer.models import Decoder
 
@@ -261,18 +301,19 @@ def print_result(
     base: KnowledgeBase,
     result: Answer | Abstention,
     ready: float | None = None,
+    frame: Frame = FRAMES["en"],
 ) -> None:
     """The answer's end (it was streamed), its sources, and how long it took."""
-    from minirag.rag.pipeline import Answer
+    from minirag.rag.pipeline import Answer, nearness
     from minirag.rag.reading import ReadingPipeline
 
     if not isinstance(result, Answer):
-        print_wrapped(result.text)
+        print_wrapped(frame.abstention(result))
         if result.hits:
-            print("\nThe nearest passages all the same:")
-            print_hits(result.hits)
+            print(f"\n{frame.nearest}")
+            print_hits(result.hits, frame)
         return
-    print("\n" if result.text else "The model wrote nothing.\n")
+    print("\n" if result.text else f"{frame.nothing}\n")
     if result.invalid_citations:
         numbers = ", ".join(f"[{n}]" for n in result.invalid_citations)
         print(f"warning: the model cited {numbers}, which it was not given.", file=sys.stderr)
@@ -288,33 +329,32 @@ def print_result(
             file=sys.stderr,
         )
     if result.citations:
-        print("Sources")
+        print(frame.sources)
         for citation in result.citations:
             print(f"[{citation.number}] {place_of(citation.passage)}")
             if citation.quoted:
                 start, end = (citation.passage.start + place for place in citation.quoted)
-                how = f"the answer stands there word for word, characters {start} to {end}"
+                how = frame.quoted.format(start=start, end=end)
             else:
-                by = "cited by the model" if citation.marked else "found by comparing words"
-                how = f"holds {citation.support:.0%} of the answer's words ({by})"
-            print(f"    score {citation.score:.2f}, {how}")
+                by = frame.by_the_model if citation.marked else frame.by_words
+                how = frame.holds.format(share=citation.support, by=by)
+            near = nearness(result.hits[citation.number - 1])
+            print(f"    {frame.similarity} {near:.2f}, {how}")
             print_wrapped(_around(citation), indent="    ", max_lines=3)
         if isinstance(pipeline, ReadingPipeline):  # few and short: see what it chose among
-            print("Read")
-            print_hits(result.read)
+            print(frame.read)
+            print_hits(result.read, frame)
     elif not result.hits:
-        print("From memory: the model was given no passage, so there is no source.")
+        print(frame.from_memory)
     else:
         if result.text:
-            print("No passage given holds most of the answer's words: don't rely on it.")
-        print("Retrieved")
-        print_hits(result.hits)
+            print(frame.unsupported)
+        print(frame.retrieved)
+        print_hits(result.hits, frame)
     seconds = result.timings
-    started = "" if ready is None else f"{ready:.1f} s to start, "
-    print(
-        f"\n{pipeline.reader.name}, {base.encoder.name}; {started}"
-        f"{seconds.retrieve:.2f} s to retrieve, {seconds.read:.1f} s to read"
-    )
+    started = "" if ready is None else frame.started.format(seconds=ready)
+    took = frame.took.format(retrieve=seconds.retrieve, read=seconds.read)
+    print(f"\n{pipeline.reader.name}, {base.encoder.name}; {started}{took}")
 
 
 def _around(citation: Citation) -> str:
@@ -326,10 +366,17 @@ def _around(citation: Citation) -> str:
     return text[max(before.rfind(". ") + 1, before.rfind("\n") + 1) :]
 
 
-def print_hits(hits: list[Hit]) -> None:
-    """Scores and places, numbered."""
+def print_hits(hits: list[Hit], frame: Frame = FRAMES["en"]) -> None:
+    """How near they are, and where they stand, numbered."""
     for number, hit in enumerate(hits, start=1):
-        print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
+        print(f"[{number}] {described(hit, frame)}")
+
+
+def described(hit: Hit, frame: Frame) -> str:
+    """Its cosine with the question, which abstaining goes by, whatever ranked it; and its place."""
+    from minirag.rag.pipeline import nearness
+
+    return f"{frame.similarity} {nearness(hit):.2f}  {place_of(hit.passage)}"
 
 
 def _print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
@@ -426,7 +473,11 @@ def answer_as_json(
 
 def hit_as_json(hit: Hit) -> dict[str, object]:
     """A passage found, as plain values."""
-    return _hit_json_of(hit.passage, hit.score)
+    return {**_hit_json_of(hit.passage, hit.score), "similarity": _rounded(hit.similarity)}
+
+
+def _rounded(similarity: float | None) -> float | None:
+    return None if similarity is None else round(float(similarity), 6)
 
 
 def _hit_json_of(passage: Passage, score: float) -> dict[str, object]:

@@ -9,15 +9,18 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from minirag.cli.answer_texts import Frame
 from minirag.cli.ask import (
     add_answer_options,
     answer_as_json,
+    described,
+    frame_of,
     hit_as_json,
     open_pipeline,
-    place_of,
     plain,
     print_piece,
     print_result,
+    print_wrapped,
 )
 from minirag.cli.bases import counted, import_torch
 from minirag.errors import MiniragError, UsageError
@@ -31,13 +34,15 @@ _DESCRIPTION = """\
 Ask one question after the other. A follow-up that leaves something out ("And
 for children?", "Who grants it?") is made whole from the question before it,
 and what is searched is shown; a question that stands alone is left as it is.
-Every answer has its own sources. In a pipe, one question a line.
+Every answer has its own sources. In a pipe, one question a line; if none of
+them could be asked, the exit code is the last error's.
 
 while it runs:
   /sources  the passages of the last answer in full
   /reset    forget the conversation so far
   /help     these lines
   /quit     end, as Ctrl-D does
+Any other line that begins with / is refused with a word, and not asked.
 
 examples:
   minirag chat --docs handbook
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     bounds = Bounds(args.history_turns, args.history_tokens)  # wrong ones are told now
     pipeline, base = open_pipeline(args)
     talk = Conversation(pipeline, RuleRewriter(names_of(base)), bounds)
-    loop = _JsonLoop(talk, base) if args.json else _Loop(talk, base)
+    loop = (_JsonLoop if args.json else _Loop)(talk, base, frame_of(args))
     try:
         for line in _lines(None if args.json else _COMMANDS):
             if line in ("/quit", "/exit"):
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # Ctrl-C ends the chat, in the middle of an answer, too
         print(file=sys.stderr)
         return 130
-    return 0
+    return loop.exit_code
 
 
 def _lines(greeting: str | None) -> Iterator[str]:
@@ -114,8 +119,15 @@ def _lines(greeting: str | None) -> Iterator[str]:
 class _Loop:
     """A conversation for people."""
 
-    def __init__(self, talk: Conversation, base: KnowledgeBase) -> None:
-        self.talk, self.base = talk, base
+    def __init__(self, talk: Conversation, base: KnowledgeBase, frame: Frame) -> None:
+        self.talk, self.base, self.frame = talk, base, frame
+        self.answered = False
+        self.last_error = 0  # its exit code
+
+    @property
+    def exit_code(self) -> int:
+        """That of the last question that failed, if no other one was answered."""
+        return 0 if self.answered else self.last_error
 
     def take(self, line: str) -> None:
         """Answer a question or obey a command; what can't be done is said, and it goes on."""
@@ -124,7 +136,10 @@ class _Loop:
                 self.command(line)
             else:
                 self.question(line)
+                self.answered = True
         except MiniragError as error:
+            if not line.startswith("/"):
+                self.last_error = error.exit_code
             self.failed(line, error)
 
     def command(self, line: str) -> None:
@@ -143,12 +158,12 @@ class _Loop:
         if not sys.stdin.isatty():  # so that a transcript can be read
             print(f"? {plain(line)}")
         turn = self.talk.ask(line, print_piece, self.rewritten)
-        print_result(self.talk.pipeline, self.base, turn.result)
+        print_result(self.talk.pipeline, self.base, turn.result, frame=self.frame)
         if not sys.stdin.isatty():
             print()
 
     def rewritten(self, rewrite: Rewrite) -> None:
-        print(f"[searching for: {plain(rewrite.text)}]", flush=True)
+        print(f"[{self.frame.searching}: {plain(rewrite.text)}]", flush=True)
 
     def sources(self) -> None:
         if not self.talk.turns:
@@ -157,8 +172,10 @@ class _Loop:
         turn = self.talk.turns[-1]
         for hit in turn.sources:
             number = turn.result.hits.index(hit) + 1  # as the answer cites it
-            print(f"[{number}] {hit.score:.2f}  {place_of(hit.passage)}")
-            print(plain(hit.passage.text) + "\n")
+            print(f"[{number}] {described(hit, self.frame)}")
+            for line in plain(hit.passage.text).splitlines():
+                print_wrapped(line)
+            print()
 
     def forgot(self, n: int) -> None:
         print(f"Forgot {counted(n, 'turn')}.")

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 from minirag.cli import evaluate_dialogue
+from minirag.cli.ask import PASSAGES, chat_reader, threshold
 from minirag.cli.bases import (
     READER,
     add_encoder_options,
     add_retriever_option,
     cached_base,
+    counted,
     load_encoder,
     open_base,
     print_report,
@@ -20,6 +22,8 @@ from minirag.cli.bases import (
     threshold_for,
 )
 
+K = 3  # passages read on SQuAD: what is written down in lessons/results was measured so
+
 # argparse would not break its own line of alternatives, which is longer than a terminal.
 _USAGE = """\
 minirag evaluate [-h] (--squad FILE | --beir DIR | --questions FILE |
@@ -27,8 +31,7 @@ minirag evaluate [-h] (--squad FILE | --beir DIR | --questions FILE |
                       [options]
 """
 _DESCRIPTION = """\
-Score the retriever, and on SQuAD the whole pipeline, with 95 % bootstrap
-intervals.
+Score the retriever, and on SQuAD the whole pipeline, with 95 % intervals.
 
 --questions takes your own, asked of --docs or --kb: JSON lines with
 "question", "documents" (where the answer stands; none: nowhere) and "words"
@@ -102,9 +105,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--retrieval-only", action="store_true", help="don't write answers")
     parser.add_argument(
-        "-k", type=int, default=3, metavar="N", help="passages to read (default: 3)"
+        "-k",
+        type=int,
+        metavar="N",
+        help=f"passages to read or find (default: with --questions {PASSAGES}, as `ask`; else {K})",
     )
-    parser.add_argument("--threshold", type=float, metavar="SCORE", help="as of `minirag ask`")
+    parser.add_argument("--threshold", type=threshold, metavar="SCORE", help="as of `minirag ask`")
     add_retriever_option(parser, default="--beir, --laboratory: all three, else dense")
     parser.add_argument(
         "--peers",
@@ -131,6 +137,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
+    _refuse_stray_options(args)
     if args.questions is not None:
         results = _own(args)
     elif args.laboratory is not None:
@@ -144,6 +151,41 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return 0
+
+
+# Options that some of the measurements have; their defaults are no values.
+_GO_WITH = {
+    "docs": ("questions",),
+    "kb": ("questions",),
+    "limit": ("squad", "laboratory", "follow_ups", "faq"),
+    "retrieval_only": ("squad",),
+    "k": ("squad", "questions", "follow_ups"),
+    "threshold": ("squad", "questions", "faq"),
+    "retriever": ("squad", "beir", "questions", "laboratory", "follow_ups"),
+    "peers": ("beir",),
+    "prose": ("squad", "questions"),
+    "quote": ("squad", "questions"),
+    "picture": ("faq",),
+}
+
+
+def _refuse_stray_options(args: argparse.Namespace) -> None:
+    """An option that would be passed over is told: whoever gave it believes that it counts."""
+    from minirag.errors import UsageError
+
+    names = ("squad", "beir", "questions", "laboratory", "follow_ups", "faq")
+    (what,) = (name for name in names if getattr(args, name) is not None)
+    for option, measurements in _GO_WITH.items():
+        if getattr(args, option) not in (None, False) and what not in measurements:
+            wanted = " or ".join(map(_typed, measurements))
+            raise UsageError(
+                f"{_typed(option)} goes with {wanted}, and {_typed(what)} was given: leave it out."
+            )
+
+
+def _typed(name: str) -> str:
+    """An option as it is typed."""
+    return "-k" if name == "k" else "--" + name.replace("_", "-")
 
 
 def _beir(args: argparse.Namespace) -> dict[str, object]:
@@ -199,9 +241,14 @@ def _laboratory(args: argparse.Namespace) -> dict[str, object]:
 
 def _own(args: argparse.Namespace) -> dict[str, object]:
     from minirag.errors import UsageError
-    from minirag.rag.own_questions import judge, read_own_questions, summary
+    from minirag.rag.own_questions import (
+        RIGHTLY_REFUSED,
+        check_documents,
+        judge,
+        read_own_questions,
+        summary,
+    )
     from minirag.rag.pipeline import Pipeline, Settings
-    from minirag.rag.reader import Reader
     from minirag.text.report import Report
 
     questions = read_own_questions(args.questions)
@@ -215,29 +262,39 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
     else:
         raise UsageError("--questions needs the documents they are about: give --docs or --kb.")
     print_report(report)
-    reader = Reader.load(args.reader, precision=args.precision)
+    check_documents(args.questions, questions, {document.id for document in base.documents})
+    reader = chat_reader(args.reader, args.precision)
     kind = args.retriever or "dense"
-    threshold = threshold_for(base.encoder.name, args.threshold, kind)
-    settings = Settings(k=args.k, threshold=threshold, quote=args.quote)
+    least = threshold_for(base.encoder.name, args.threshold)
+    k = PASSAGES if args.k is None else args.k
+    settings = Settings(k=k, threshold=least, quote=args.quote)
     judged = judge(
         Pipeline(base.retriever(kind), reader, settings), questions, progress=show_bars(args)
     )
     scores = summary(judged)
+    answerable = sum(bool(j.question.documents) for j in judged)
+    counted_on = {
+        name: len(judged) - answerable if name == RIGHTLY_REFUSED else answerable for name in scores
+    }
     if show:
         for number, j in enumerate(judged, start=1):
             verdict = "right" if j.right else "WRONG"
             print(f"{number:>2}. {j.question.text}\n    {verdict}: {j.answer or '(abstained)'}")
             print(f"    cites {', '.join(j.cited) or 'nothing'}")
-        print(f"\n{reader.name}, {base.encoder.name}, {args.k} passages, n = {len(judged)}")
-        for name, score in scores.items():
-            print(f"{name:<16}{score.value:>6.2f}   {score.low:.2f} to {score.high:.2f}")
+        print(f"\n{reader.name}, {base.encoder.name}, {counted(k, 'passage')}")
+        print(f"{'':<16}{'share':>6}   95 % interval      n")
+        for name, s in scores.items():
+            of = counted_on[name]
+            print(f"{name:<16}{s.value:>6.2f}   {s.low:.2f} to {s.high:.2f}  {of:>6}")
     return {
         "questions": str(args.questions),
         "encoder": {"name": base.encoder.name, "fingerprint": base.encoder.fingerprint},
         "reader": {"name": reader.name, "fingerprint": reader.fingerprint},
+        "k": k,
         "threshold": settings.threshold,
         "scores": {
-            name: {"value": s.value, "low": s.low, "high": s.high} for name, s in scores.items()
+            name: {"value": s.value, "low": s.low, "high": s.high, "n": counted_on[name]}
+            for name, s in scores.items()
         },
         "answers": [j.to_json() for j in judged],
     }
@@ -246,7 +303,6 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
 def _squad(args: argparse.Namespace) -> dict[str, object]:
     from minirag.rag.evaluation import sample_questions, squad_answers, squad_retrieval
     from minirag.rag.pipeline import Pipeline, Settings
-    from minirag.rag.reader import Reader
     from minirag.text.datasets import read_squad
 
     squad = read_squad(args.squad)
@@ -273,10 +329,10 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     }
     if args.retrieval_only:
         return results
-    reader = Reader.load(args.reader, precision=args.precision)
+    reader = chat_reader(args.reader, args.precision)
     settings = Settings(
-        k=args.k,
-        threshold=threshold_for(encoder.name, args.threshold, kind),
+        k=K if args.k is None else args.k,
+        threshold=threshold_for(encoder.name, args.threshold),
         quote=not args.prose,
     )
     answers, predictions = squad_answers(
@@ -288,14 +344,14 @@ def _squad(args: argparse.Namespace) -> dict[str, object]:
     if show:
         how = "writes freely" if args.prose else "quotes the likeliest words of them"
         print(
-            f"\n{reader.name} reads {args.k} passages and {how}; abstains below "
+            f"\n{reader.name} reads {counted(settings.k, 'passage')} and {how}; abstains below "
             f"{settings.threshold}"
         )
         print(answers.table())
     return {
         **results,
         "reader": {"name": reader.name, "fingerprint": reader.fingerprint},
-        "k": args.k,
+        "k": settings.k,
         "quoted": not args.prose,
         "threshold": settings.threshold,
         "answers": answers.to_json(),

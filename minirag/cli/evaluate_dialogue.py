@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from minirag.retrieval.encoder import BiEncoder
 
 DOMAINS = ("medicine", "law")
+K = 3  # documents found for each follow-up
 N = 300  # follow-ups, or FAQ entries, of each seed
 
 
@@ -69,7 +70,7 @@ def follow_ups(args: argparse.Namespace) -> dict[str, object]:
         args.language,
         seeds,
         n=n,
-        k=args.k,
+        k=K if args.k is None else args.k,
         ways=ways if args.retriever is None else (args.retriever,),
         encoder=encoder,
         progress=show_bars(args),

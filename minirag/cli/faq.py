@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.ask import plain, print_wrapped, threshold
 from minirag.errors import DataError, MiniragError, UsageError
 
 if TYPE_CHECKING:
@@ -21,16 +22,19 @@ _DESCRIPTION = """\
 Answer frequent questions word for word as a person wrote it. A question is
 compared with the stored ones; the answer of the nearest is given if it is near
 enough, else that is said, with what was measured of the threshold. Nothing is
-generated. Entries are JSON lines:
+generated. By words, nearly all of them must agree; --encoder compares what is
+meant. Entries are JSON lines:
 {"id": "hours", "question": "When do you open?", "answer": "At nine."}
 
 `faq ask FILE` without a question takes one a line until the input ends, and
 each is asked of the file as it is by then.
 
 examples:
-  minirag faq add faq.jsonl --question "When do you open?" --answer "At nine."
-  minirag faq ask faq.jsonl "At what time do you open?"
-  minirag faq ask faq.jsonl "Opening time?" --encoder all-MiniLM-L6-v2
+  minirag faq add faq.jsonl --id hours --question "When do you open?" \\
+      --answer "At nine."
+  minirag faq ask faq.jsonl "when do you open"
+  minirag faq ask faq.jsonl "At what time do you open?" \\
+      --encoder all-MiniLM-L6-v2
   minirag faq change faq.jsonl hours --answer "At ten."
 """
 
@@ -46,7 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=summary, description=summary + ".")
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        made = actions.add_parser(name, help=summary, description=sentence)
         made.add_argument("file", type=Path, metavar="FILE", help="the entries, as JSON lines")
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
@@ -55,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ask.add_argument("question", nargs="?", metavar="QUESTION", help="default: one a line of input")
     ask.add_argument(
         "--threshold",
-        type=float,
+        type=threshold,
         metavar="LIKENESS",
         help="least likeness, up to 1, to be taken for the same question (default: as measured)",
     )
@@ -64,17 +69,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     ask.set_defaults(run=_ask)
     add = action("add", "add an entry; the file is made if there is none")
-    add.add_argument("--question", required=True, metavar="TEXT")
-    add.add_argument("--answer", required=True, metavar="TEXT")
+    add.add_argument("--question", required=True, metavar="TEXT", help="as people ask it")
+    add.add_argument("--answer", required=True, metavar="TEXT", help="given word for word")
     add.add_argument("--id", metavar="ID", help="default: made from the question")
     add.set_defaults(run=_add)
     change = action("change", "change an entry")
-    change.add_argument("id", metavar="ID")
-    change.add_argument("--question", metavar="TEXT")
-    change.add_argument("--answer", metavar="TEXT")
+    change.add_argument("id", metavar="ID", help="of the entry, as `faq list` shows it")
+    change.add_argument("--question", metavar="TEXT", help="how it is asked from now on")
+    change.add_argument("--answer", metavar="TEXT", help="what is answered from now on")
     change.set_defaults(run=_change)
     remove = action("remove", "remove entries")
-    remove.add_argument("ids", nargs="+", metavar="ID")
+    remove.add_argument("ids", nargs="+", metavar="ID", help="as `faq list` shows them")
     remove.set_defaults(run=_remove)
     action("list", "print all entries").set_defaults(run=_list)
 
@@ -152,8 +157,6 @@ def _state_of(path: Path) -> tuple[int, int, int] | None:
 
 def _print(reply: FaqReply, as_json: bool, rates: str) -> None:
     """The reply; where there is no answer, also how often that is so, and how often it is wrong."""
-    from minirag.cli.ask import plain
-
     if as_json:
         values = {
             "question": reply.question,
@@ -165,14 +168,16 @@ def _print(reply: FaqReply, as_json: bool, rates: str) -> None:
         }
         print(json.dumps(values, ensure_ascii=False), flush=True)
         return
-    print(plain(reply.text), flush=True)
     if reply.entry is not None:
+        print(plain(reply.text))
         print(
-            plain(f"    [{reply.entry.id}] {reply.entry.question}  likeness {reply.likeness:.2f}"),
-            flush=True,
+            plain(f"    [{reply.entry.id}] {reply.entry.question}  likeness {reply.likeness:.2f}")
         )
-    elif rates and reply.nearest is not None:
-        print(f"    {rates}", flush=True)
+    else:
+        print_wrapped(reply.text)
+        if rates and reply.nearest is not None:
+            print_wrapped(rates, indent="    ")
+    sys.stdout.flush()
 
 
 # -- changing --------------------------------------------------------------------------------------
@@ -181,10 +186,12 @@ def _print(reply: FaqReply, as_json: bool, rates: str) -> None:
 def _add(args: argparse.Namespace) -> int:
     from minirag.rag.faq import Faq, FaqEntry
 
-    faq = _load(args.file) if args.file.exists() else Faq()
     id = args.id or hashlib.sha256(args.question.encode()).hexdigest()[:8]
-    faq.add([FaqEntry(id, args.question, args.answer)])
-    return _saved(args, faq, "added", id)
+    with _changing(args.file):
+        faq = _load(args.file) if args.file.exists() else Faq()
+        faq.add([FaqEntry(id, args.question, args.answer)])
+        faq.save(args.file)
+    return _said(args, faq, "added", id)
 
 
 def _change(args: argparse.Namespace) -> int:
@@ -192,22 +199,34 @@ def _change(args: argparse.Namespace) -> int:
 
     if args.question is None and args.answer is None:
         raise UsageError("there is nothing to change: give --question, --answer, or both.")
-    faq = _load(args.file)
-    old = faq.entry(args.id)
-    question = old.question if args.question is None else args.question
-    answer = old.answer if args.answer is None else args.answer
-    faq.change(FaqEntry(args.id, question, answer))
-    return _saved(args, faq, "changed", args.id)
+    with _changing(args.file):
+        faq = _load(args.file)
+        old = faq.entry(args.id)
+        question = old.question if args.question is None else args.question
+        answer = old.answer if args.answer is None else args.answer
+        faq.change(FaqEntry(args.id, question, answer))
+        faq.save(args.file)
+    return _said(args, faq, "changed", args.id)
 
 
 def _remove(args: argparse.Namespace) -> int:
-    faq = _load(args.file)
-    faq.remove(args.ids)
-    return _saved(args, faq, "removed", *args.ids)
+    with _changing(args.file):
+        faq = _load(args.file)
+        faq.remove(args.ids)
+        faq.save(args.file)
+    return _said(args, faq, "removed", *args.ids)
 
 
-def _saved(args: argparse.Namespace, faq: Faq, what: str, *ids: str) -> int:
-    faq.save(args.file)
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Around loading and saving, so that no other process's entry gets lost between."""
+    from minirag.files import locked
+
+    with locked(path.parent) if path.parent.is_dir() else contextlib.nullcontext():
+        yield
+
+
+def _said(args: argparse.Namespace, faq: Faq, what: str, *ids: str) -> int:
     if args.json:
         print(json.dumps({"faq": str(args.file), what: list(ids), "entries": len(faq)}))
     else:
@@ -217,8 +236,6 @@ def _saved(args: argparse.Namespace, faq: Faq, what: str, *ids: str) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from minirag.cli.ask import plain
-
     entries = _load(args.file).entries
     if args.json:
         print(json.dumps([asdict(entry) for entry in entries], ensure_ascii=False, indent=1))

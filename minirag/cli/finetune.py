@@ -76,7 +76,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--resume", action="store_true", help="go on with the run in --out")
 
     data = parser.add_argument_group("data").add_argument
-    data("--data", type=Path, metavar="FILE", help="your own: .tsv, .csv or .jsonl")
+    data(
+        "--data", type=Path, metavar="FILE", help="your own: .tsv, .csv or .jsonl; reading: .jsonl"
+    )
     data("--test", type=Path, metavar="FILE", help="default: a tenth of --data")
     data("--text-column", default="text", metavar="NAME", help="of --data (default: text)")
     data("--language", choices=("en", "es", "both"), default="both", help="default: both")
@@ -208,6 +210,7 @@ def _run_reading(args: argparse.Namespace) -> int:
     from minirag.finetuning.finetune import finetune
     from minirag.finetuning.laboratory import laboratory_data
     from minirag.finetuning.own_reading import own_data
+    from minirag.text.readers import JSONL_SUFFIXES
     from minirag.transformer.machine import this_machine
 
     if args.test is not None:
@@ -230,6 +233,11 @@ def _run_reading(args: argparse.Namespace) -> int:
     if args.data is None:
         data, name = laboratory_data(what), args.domain
     else:
+        if not args.data.name.lower().endswith(JSONL_SUFFIXES):
+            raise UsageError(
+                f"{args.data} is no .jsonl file, which the task reading takes alone: give one JSON "
+                'object {"question": ..., "answer": ..., "passages": [...]} a line.'
+            )
         name = args.data.name.partition(".")[0]
         data = own_data(
             args.data, args.way, what.languages[0], questions=args.questions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +19,11 @@ from minirag.cli.bases import (
     print_report,
     show_bars,
 )
+from minirag.cli.laboratory import Label
 from minirag.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from minirag.retrieval.knowledge_base import KnowledgeBase
+    from minirag.retrieval.knowledge_base import Changes, KnowledgeBase
 
 _DESCRIPTION = """\
 Read documents, cut them into passages, and keep text and vectors together in a
@@ -77,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
         changes = base.update_from(args.docs, progress=show_bars(args), report=report)
         base.save(args.out)
     seconds = time.perf_counter() - began
+    gone = _all_gone(args, changes)
     print_report(report)
+    for line in gone:
+        print(f"warning: {line}", file=sys.stderr)
     if args.json:
         print(
             json.dumps(
@@ -93,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
                         "name": base.encoder.name,
                         "fingerprint": base.encoder.fingerprint,
                     },
-                    "warnings": [str(note) for note in report.notes],
+                    "warnings": [*map(str, report.notes), *gone],
                     "seconds": round(seconds, 3),
                 },
                 indent=2,
@@ -110,11 +115,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _all_gone(args: argparse.Namespace, changes: Changes) -> list[str]:
+    """A sentence where nothing of what was there is left: perhaps DOCS or --out is another one."""
+    if not changes.removed or changes.changed or changes.unchanged:
+        return []
+    return [
+        f"{args.docs} has none of the documents that {args.out} held: all of them were removed "
+        f"({changes.removed:,}). If they were meant to stay, index them again, and use "
+        f"`minirag kb add {args.out} {args.docs}` to add to them."
+    ]
+
+
 def _base_to_update(args: argparse.Namespace) -> KnowledgeBase:
     """The knowledge base that is there, or an empty one."""
     from minirag.files import MANIFEST, holds_leftovers_only
     from minirag.retrieval.knowledge_base import KnowledgeBase
 
+    label = Label.read(args.out)
+    if label is not None:  # its own readers would be asked about documents they can't read
+        raise StoreError(
+            f"{args.out} holds the laboratory's {label.domain}, and indexing would remove all of "
+            "its documents: choose another --out, or add to it with `minirag kb add`."
+        )
     if (args.out / MANIFEST).exists():
         try:
             base = open_base(args.out, args.encoder, args.precision)

@@ -70,7 +70,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         made = actions.add_parser(
             name,
             help=summary,
-            description=description or summary + ".",
+            description=description or f"{summary[0].upper()}{summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         made.add_argument("kb", type=Path, metavar="KB", help="the knowledge base's directory")
@@ -254,9 +254,9 @@ def _plot(args: argparse.Namespace) -> int:
 
     if args.question is not None and not args.question.strip():
         raise UsageError("the question is empty: ask something, in quotation marks.")
-    for name in ("nprobe", "k"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UsageError(f"{name} is {getattr(args, name)}: give 1 or more.")
+    for option, n in (("--nprobe", args.nprobe), ("-k", args.k)):
+        if n is not None and n < 1:
+            raise UsageError(f"{option} is {n}: give 1 or more.")
     import_torch()
     base = open_base(args.kb, args.encoder, args.precision)
     drawn = draw(base, args.out, question=args.question, k=args.k, nprobe=args.nprobe)

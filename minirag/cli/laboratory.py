@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Written out: importing what defines them imports torch.
 DOMAINS = ("medicine", "law", "news")
 ARMS = ("base", "fine-tuned", "rag", "fine-tuned-rag", "raft")
+PASSAGES = 2  # that its readers are given, as they were measured
 _LABEL = "laboratory.json"  # beside a knowledge base of the laboratory
 
 
@@ -93,7 +94,6 @@ def open_laboratory(
     args: argparse.Namespace, label: Label
 ) -> tuple[ReadingPipeline, KnowledgeBase]:
     """An arm over a knowledge base of the laboratory."""
-    from minirag.combination.compare import PASSAGES
     from minirag.combination.live import ARM_OF, answering, live_documents, reader_directory
     from minirag.rag.pipeline import Settings
     from minirag.rag.reading import TrainedReader
@@ -108,6 +108,17 @@ def open_laboratory(
                 f"{option} is for chat models; the laboratory's readers copy their answers from "
                 "the passages as they were trained to: leave it out."
             )
+    if args.arm is not None and ARM_OF[args.arm].evidence == "none":
+        for option, unread in (
+            ("--retriever", args.retriever),
+            ("-k", args.k),
+            ("--threshold", args.threshold),
+        ):
+            if unread is not None:
+                raise UsageError(
+                    f"{option} is about passages, and the arm {args.arm} answers from memory: "
+                    "leave it out, or take an arm that reads (rag, fine-tuned-rag, raft)."
+                )
     threshold = -1.0 if args.threshold is None else args.threshold  # the reader itself refuses
     settings = Settings(k=PASSAGES if args.k is None else args.k, threshold=threshold)
     arm = args.arm or "raft"

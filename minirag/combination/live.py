@@ -109,6 +109,12 @@ def reader_directory(
     """
     directory = given or weights_root() / reader_name(reader, domain, base)
     if not (directory / CONFIG).is_file():
+        if domain == "news" and reader != "base":
+            raise ModelUnavailable(
+                f"there is no reader in {directory}: none can be fine-tuned to the news, which "
+                "come when its training is over. Take an arm that the base answers (base, rag), or "
+                "give the directory of another reader."
+            )
         make = f"minirag finetune --base {base} --domain {domain} --way {reader} --out DIR"
         if reader == "base":
             make = f"minirag pretrain {base} --out DIR"

@@ -48,7 +48,7 @@ class Bounds:
     def __post_init__(self) -> None:
         for name in ("turns", "tokens"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: remember 1 at least.")
+                raise UsageError(f"--history-{name} is {getattr(self, name)}: remember 1 at least.")
 
 
 class Conversation:

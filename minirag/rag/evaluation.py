@@ -24,6 +24,7 @@ from minirag.metrics import (
     rank_by_score,
     recall_at_k,
     token_f1,
+    wilson_interval,
 )
 from minirag.rag.peers import Rankings, peer_rankings
 from minirag.rag.pipeline import Answer, Pipeline
@@ -38,6 +39,7 @@ from minirag.text.datasets import Beir, Question, Squad
 
 RANKED = 10  # documents of a ranking that are scored on SQuAD
 _RANKED_BEIR = 100
+_SHARES = ("recall", "exact match", "abstained")  # the other scores are no shares of questions
 _PASSAGES = 40  # retrieved for it: a long paragraph may be several passages
 
 
@@ -89,7 +91,15 @@ def sample_questions(
 
 
 def _intervals(columns: dict[str, list[float]], seed: int) -> dict[str, Interval]:
-    return {name: bootstrap_interval(values, seed) for name, values in columns.items() if values}
+    return {name: _interval(name, values, seed) for name, values in columns.items() if values}
+
+
+def _interval(name: str, values: list[float], seed: int) -> Interval:
+    """Bootstrapped; where all are right, or none, that would pass for certainty: then Wilson's."""
+    interval = bootstrap_interval(values, seed)
+    if name.startswith(_SHARES) and interval.value in (0, 1):
+        return wilson_interval(round(interval.value * len(values)), len(values))
+    return interval
 
 
 def ranked_documents(hits: Sequence[Hit], n: int) -> list[str]:

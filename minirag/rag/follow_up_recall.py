@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from minirag.corpus.dialogue import FollowUp, follow_ups
 from minirag.corpus.world import Sizes, World, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import Interval, clustered_bootstrap, recall_at_k
+from minirag.metrics import Interval, clustered_bootstrap, clustered_share, recall_at_k
 from minirag.rag.names import Names
 from minirag.rag.rewriting import Exchange, Rewriter, RuleRewriter
 from minirag.retrieval.bm25 import BM25
@@ -189,10 +189,10 @@ def _summary(
     ]
     return Recalls(
         way,
-        {asked: clustered_bootstrap(columns[asked], seed) for asked in ASKED},
+        {asked: clustered_share(columns[asked], seed) for asked in ASKED},
         clustered_bootstrap(gains, seed),
         {
-            kind: {asked: clustered_bootstrap(of_kind(asked, kind), seed) for asked in ASKED}
+            kind: {asked: clustered_share(of_kind(asked, kind), seed) for asked in ASKED}
             for kind in KINDS
             if of_kind("as typed", kind)
         },

@@ -13,8 +13,8 @@ collection, and the right answer is to say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,6 +32,7 @@ class OwnQuestion:
     text: str
     documents: tuple[str, ...]  # where the answer stands; none: nowhere
     words: tuple[str, ...]  # alternatives separated by |
+    line: int = field(default=0, compare=False)  # of its file, from 1
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,27 @@ def read_own_questions(path: Path) -> list[OwnQuestion]:
                 f'{path}:{line.number}: "words" holds an empty alternative, which stands in every '
                 "answer: write something on both sides of each |."
             )
-        questions.append(OwnQuestion(value["question"], documents, words))
+        questions.append(OwnQuestion(value["question"], documents, words, line.number))
     if not questions:
         raise DataError(f"{path} holds no questions.")
     return questions
+
+
+def check_documents(path: Path, questions: Sequence[OwnQuestion], ids: Container[str]) -> None:
+    """Refuse a document that the collection has not: nothing could find it, or cite it.
+
+    Raises
+    ------
+    DataError
+        If there is one; its line is named.
+    """
+    for question in questions:
+        for id in question.documents:
+            if id not in ids:
+                raise DataError(
+                    f"{path}:{question.line}: there is no document {id!r} among those asked: "
+                    "write its name as `minirag ask` cites it."
+                )
 
 
 def holds_words(answer: str, words: Sequence[str]) -> bool:
@@ -121,6 +139,9 @@ def judge(
     return judged
 
 
+RIGHTLY_REFUSED = "rightly refused"  # the one share that is of the unanswerable questions
+
+
 def summary(judged: Sequence[Judged]) -> dict[str, Interval]:
     """Shares with 95 % Wilson intervals, of answerable and unanswerable questions apart."""
     yes = [j for j in judged if j.question.documents]
@@ -130,7 +151,7 @@ def summary(judged: Sequence[Judged]) -> dict[str, Interval]:
         "answer right": [j.right for j in yes],
         "source right": [j.source_right for j in yes],
         "wrongly refused": [j.answer is None for j in yes],
-        "rightly refused": [j.right for j in no],
+        RIGHTLY_REFUSED: [j.right for j in no],
     }
     return {
         name: wilson_interval(sum(column), len(column))

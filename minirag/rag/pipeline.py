@@ -55,7 +55,7 @@ class Abstention:
 
     question: str
     hits: list[Hit]
-    best_score: float | None  # None: the collection is empty
+    best_score: float | None  # None: nothing was found
     threshold: float
     timings: Timings
     abstained: bool = field(default=True, init=False)
@@ -64,9 +64,13 @@ class Abstention:
     def text(self) -> str:
         """The abstention as a sentence."""
         if self.best_score is None:
-            return "The collection holds no passages, so there is nothing to answer from."
+            # Vectors find whatever there is; words find only what shares one.
+            return (
+                "No passage shares a word with the question, or there are no passages at all: "
+                "there is nothing to answer from."
+            )
         return (
-            "The documents don't seem to answer this: the nearest passage scores "
+            "The documents don't seem to answer this: the nearest passage's similarity is "
             f"{self.best_score:.2f}, and below {self.threshold:.2f} an answer would be a guess."
         )
 
@@ -88,7 +92,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise UsageError(f"k is {self.k}: at least one passage must be retrieved.")
+            raise UsageError(f"-k is {self.k}: at least one passage must be retrieved.")
 
 
 class AnyReader(Protocol):

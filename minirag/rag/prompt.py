@@ -103,10 +103,12 @@ def build_prompt(
 
     n_question = len(written([])[1])
     if n_question + reserve > context:
+        remedy = "ask a shorter question"
+        if n_question < reserve:
+            remedy = "keep less for the answer (a smaller --max-new-tokens)"
         raise UsageError(
             f"the question and its instruction have {n_question} tokens; with {reserve} kept for "
-            f"the answer they don't fit into the {context} that the model reads: "
-            "ask a shorter question."
+            f"the answer they don't fit into the {context} that the model reads: {remedy}."
         )
     # An estimate, so that each passage is tokenized once; the exact count has the last word.
     given: list[Passage] = []

@@ -10,6 +10,7 @@ exact by construction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from minirag.rag.prompt import Prompt
 from minirag.rag.reader import Reader
+from minirag.text.markdown import is_markdown
 from minirag.text.tokenizer import Tokenizer
 
 LONGEST = 10  # tokens of a quote, at most
@@ -25,6 +27,12 @@ CONTRAST = 0.6  # share of the log-probability without the question that is take
 STARTS = 16  # places looked at: those whose first token is likeliest
 _ENDS = (".", ",", "\n", ".\n", "\n\n")  # what may follow a complete answer, besides an end token
 _CLOSING = ".,;:!?"  # belongs to the sentence, not to the quote
+# What Markdown writes around words: before a line, around emphasis and code, in tables and links.
+_MARKUP = re.compile(
+    r"^ {0,3}(?:\#{1,6}|[-+*>])(?:\s|$)|^(?:=+|-+)$"
+    r"|[`|]|\*\*|~~|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|\]\(|\[[^\]]*\Z",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,8 @@ def best_quote(
     contrast : float
         How much of what is likely without the question is taken off; 0: nothing.
     longest : int
-        Tokens of a quote, at most. Quotes begin and end with whole words.
+        Tokens of a quote, at most. Quotes begin and end with whole words, and hold no markup where
+        their document is Markdown.
     starts : int
         Only so many places, those with the best first tokens, are looked at in full.
 
@@ -125,9 +134,12 @@ def best_quote(
             score = (with_it.sum_to(n) - contrast * without.sum_to(n)) / (n + 1)
             if not text.ends_word(start + n - 1) or (best is not None and score <= best.score):
                 continue
-            place = _place(text, start, start + n - 1, prompt.passages[text.passage].text)
+            passage = prompt.passages[text.passage]
+            place = _place(text, start, start + n - 1, passage.text)
             if place is not None:
-                words = prompt.passages[text.passage].text[slice(*place)]
+                words = passage.text[slice(*place)]
+                if is_markdown(passage.document_id) and _MARKUP.search(words):
+                    continue
                 probabilities = torch.tensor(with_it.tokens[:n]).exp().tolist()
                 best = Quote(text.passage, *place, words, score, row[:n], probabilities)
     return best

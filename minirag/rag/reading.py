@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from minirag.errors import CheckpointError, UsageError
@@ -177,29 +176,38 @@ def _prompt(
     reader: TrainedReader, question: str, passages: Sequence[Passage]
 ) -> tuple[Prompt, list[list[int]]]:
     """What the reader reads, and its parts; whole passages are left out where it gets too long."""
-    model, tokenizer, reserve = reader.model, reader.tokenizer, ANSWERS.max_new_tokens
-    if isinstance(model, EncoderDecoder):
-        reserve = 0  # the answer is written in a context of its own
+    model, tokenizer = reader.model, reader.tokenizer
+    apart = isinstance(model, EncoderDecoder)  # every passage, and the answer, has its own context
+    reserve = 0 if apart else ANSWERS.max_new_tokens
 
     def encoded(given: Sequence[Passage]) -> list[list[int]]:
         return encoded_prompts(model, tokenizer, [([p.text for p in given], question)])[0]
 
-    given = list(passages)
-    while max(map(len, parts := encoded(given))) + reserve > reader.context:
-        if not given:
-            raise UsageError(
-                f"the question has {len(parts[0])} tokens, and {reader.name} reads "
-                f"{reader.context - reserve} beside the answer: ask a shorter question."
-            )
-        given.pop()
-    n_question = len(encoded([])[0])
-    ends = list(accumulate(len(encoded([p])[0]) - n_question for p in given))
+    n_question, room = len(encoded([])[0]), reader.context - reserve
+    if n_question > room:
+        raise UsageError(
+            f"the question has {n_question} tokens, and {reader.name} reads {room} beside the "
+            "answer: ask a shorter question."
+        )
+    # Markers are tokens of their own, so that lengths add up, and each passage is measured once.
+    given: list[Passage] = []
+    spans: list[tuple[int, int]] = []
+    used = 0
+    for passage in passages:
+        end = used + len(encoded([passage])[0]) - n_question
+        if n_question + end > room:
+            break
+        given.append(passage)
+        if not apart:
+            spans.append((used, end))
+            used = end
+    parts = encoded(given)
     prompt = Prompt(
         text="".join(tokenizer.decode(part, skip_special=False) for part in parts),
         ids=[id for part in parts for id in part],
         passages=given,
         dropped=list(passages[len(given) :]),
-        spans=list(zip([0, *ends], ends, strict=False)) if reserve else [],
+        spans=spans,
         context=reader.context,
         reserved=reserve,
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from minirag.retrieval.bm25 import BM25
 from minirag.text.documents import Passage
+from minirag.text.markdown import headings, is_markdown
 
 # White space after a line, or between a point (and what closes with it) and what may begin a
 # sentence.
@@ -35,6 +36,14 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
         start = next_line
 
 
+def _statements(passage: Passage) -> Iterator[tuple[int, int]]:
+    """Its sentences; a heading says what is answered below it, and so answers nothing itself."""
+    titles = list(headings(passage.text)) if is_markdown(passage.document_id) else []
+    for start, end in sentences(passage.text):
+        if not any(title.start <= start and end <= title.end for title in titles):
+            yield start, end
+
+
 def nearest_sentence(question: str, passages: Sequence[Passage]) -> tuple[int, Passage]:
     """The sentence that BM25 ranks first among those of the passages.
 
@@ -47,7 +56,7 @@ def nearest_sentence(question: str, passages: Sequence[Passage]) -> tuple[int, P
     The place of its passage, and the sentence as a passage of its own. If no sentence shares a
     word with the question: 0, and the first passage as it is.
     """
-    found = [(i, a, b) for i, p in enumerate(passages) for a, b in sentences(p.text)]
+    found = [(i, a, b) for i, p in enumerate(passages) for a, b in _statements(p)]
     index = BM25()
     index.add([passages[i].text[a:b] for i, a, b in found])
     _, ids = index.search(question, 1)

@@ -104,15 +104,17 @@ class BiEncoder:
 
     def encode(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """Vectors of unit length, float32 (n, D), in the order of the texts."""
-        return self._encode(self.model, texts, progress)
+        return self._encode(self.model, texts, progress, "text")
 
     def encode_questions(
         self, questions: Sequence[str], *, progress: bool = False
     ) -> NDArray[np.float32]:
         """The same for questions, which may have a tower of their own."""
-        return self._encode(self.question_model, questions, progress)
+        return self._encode(self.question_model, questions, progress, "question")
 
-    def _encode(self, model: Encoder, texts: Sequence[str], progress: bool) -> NDArray[np.float32]:
+    def _encode(
+        self, model: Encoder, texts: Sequence[str], progress: bool, called: str
+    ) -> NDArray[np.float32]:
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         n_cut = 0
         # A stretch at a time: long enough to find texts of one length, short enough to hold.
@@ -134,9 +136,12 @@ class BiEncoder:
                     out[[start + row for row in rows]] = vectors.float().numpy()
                     bar.update(sum(len(tokens[row]) for row in rows))
         if n_cut:
+            which = f"{n_cut} of {len(texts)} {called}s have"
+            if len(texts) == 1:
+                which = f"the {called} has"
             warnings.warn(
-                f"{n_cut} of {len(texts)} texts have more than the {self.max_tokens} tokens that "
-                f"{self.name} reads; their ends were cut off.",
+                f"{which} more than the {self.max_tokens} tokens that {self.name} reads; what "
+                "comes after them was cut off.",
                 TruncationWarning,
                 stacklevel=3,
             )

@@ -14,8 +14,10 @@ import numpy as np
 
 from minirag.errors import UsageError
 from minirag.retrieval.fusion import reciprocal_rank_fusion
-from minirag.retrieval.retriever import Hit, TextEncoder, encode_checked
+from minirag.retrieval.ids import Ids
+from minirag.retrieval.retriever import Hit, TextEncoder, Vectors, encode_checked
 from minirag.retrieval.snapshot import Snapshot
+from minirag.retrieval.vectors import Floats
 
 DEPTH = 50  # of each ranking that is fused; more if more passages are asked for
 
@@ -32,25 +34,31 @@ class LexicalRetriever:
     """Search by words in one state of a knowledge base (a snapshot ``with_words``)."""
 
     snapshot: Snapshot
+    encoder: TextEncoder
 
     def search(self, question: str, k: int) -> list[Hit]:
-        """The ``k`` passages with most of the question's rare words; scores are BM25's.
+        """The ``k`` passages with most of the question's rare words, best first.
 
-        Passages that share no word with the question are not found at all.
+        Scores are BM25's, ``similarity`` the cosine: one shared word is no answer, so whether to
+        abstain is decided by the cosine here, too. Passages that share no word with the question
+        are not found at all.
         """
-        _check([question], k)
-        assert self.snapshot.words is not None
-        scores, ids = self.snapshot.words.search(question, k)
-        return [
-            Hit(self.snapshot.passages[id], score)
-            for id, score in zip(ids.tolist(), scores.tolist(), strict=True)
-        ]
+        return self.search_many([question], k)[0]
 
     def search_many(
         self, questions: Sequence[str], k: int, *, progress: bool = False
     ) -> list[list[Hit]]:
-        """:meth:`search` for many questions."""
-        return [self.search(question, k) for question in questions]
+        """:meth:`search` for many questions, encoded together."""
+        _check(questions, k)
+        words = self.snapshot.words
+        assert words is not None
+        vectors = encode_checked(
+            self.encoder, questions, questions=True, progress=progress
+        )  # (Q, D)
+        return [
+            _with_cosines(self.snapshot, *words.search(question, k), vector)
+            for question, vector in zip(questions, vectors, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,11 @@ class HybridRetriever:
         for question, vector, near in zip(questions, vectors, by_vector, strict=True):
             by_word = words.search(question, depth)[1]
             scores, ids = reciprocal_rank_fusion([near, by_word], k)
-            similarities = (index.get(ids) @ vector).astype(np.float32)
-            found.append(self.snapshot.hits(scores, ids, similarities))
+            found.append(_with_cosines(self.snapshot, scores, ids, vector))
         return found
+
+
+def _with_cosines(snapshot: Snapshot, scores: Floats, ids: Ids, vector: Vectors) -> list[Hit]:
+    """Hits of any ranking (k,), each with its cosine to the question's vector (D,)."""
+    similarities = (snapshot.index.get(ids) @ vector).astype(np.float32)
+    return snapshot.hits(scores, ids, similarities)

@@ -114,7 +114,7 @@ class KnowledgeBase:
 
     def lexical(self) -> LexicalRetriever:
         """The same by words (BM25); the first call counts them (5,000 passages: .25 s)."""
-        return LexicalRetriever(self._with_words())
+        return LexicalRetriever(self._with_words(), self.encoder)
 
     def hybrid(self) -> HybridRetriever:
         """The same by vectors and by words, their rankings fused."""
@@ -288,7 +288,11 @@ class KnowledgeBase:
         cut = [
             chunk(document, tokenizer, size=self.size, overlap=self.overlap, report=report)
             for document in tqdm(
-                documents, desc="cutting", unit=" documents", disable=not progress, leave=False
+                documents,
+                desc="cutting",
+                unit=" documents",
+                disable=not (progress and documents),
+                leave=False,
             )
         ]
         texts = [passage_text_for_encoder(passage) for passages in cut for passage in passages]

@@ -6,15 +6,16 @@ measurement: the first thing that is not as the format says is an error that nam
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minirag.errors import DataError
+from minirag.errors import DataError, DocumentError
 from minirag.text.documents import Document
-from minirag.text.jsonl import open_binary, parse_json, read_json_lines
+from minirag.text.jsonl import open_binary, parse_json, read_json_lines, unreadable
 
 MAX_SQUAD_BYTES = 1 << 30  # unpacked; SQuAD's training file has 30 MB
 
@@ -76,6 +77,7 @@ def read_squad(path: Path | str) -> Squad:
     path = Path(path)
     articles = _get(_read_json(path), "data", list, str(path))
     squad = Squad()
+    misplaced: list[str] = []
     seen_articles: set[str] = set()
     seen_questions: set[str] = set()
     for number, article in enumerate(articles):
@@ -95,7 +97,26 @@ def read_squad(path: Path | str) -> Squad:
                     raise DataError(f"{inside}.qas[{place}]: the id {question.id!r} came before.")
                 seen_questions.add(question.id)
                 squad.questions.append(question)
+                if not _stand_where_they_should(raw, text):
+                    misplaced.append(question.id)
+    if misplaced:  # only the texts are scored, so that it can still be measured
+        warnings.warn(
+            f"{path}: answers do not stand at their answer_start, of "
+            f"{len(misplaced):,} of {len(squad.questions):,} questions, the first of which is "
+            f"{misplaced[0]!r}: check how the file was made.",
+            stacklevel=2,
+        )
     return squad
+
+
+def _stand_where_they_should(raw: Any, context: str) -> bool:
+    """Whether each answer stands in the paragraph at its ``answer_start``, if it has one."""
+    return all(
+        not isinstance(start := answer.get("answer_start"), int)
+        or (start >= 0 and context.startswith(answer["text"], start))
+        for answer in raw.get("answers") or []
+        if not raw.get("is_impossible")
+    )
 
 
 def _question(raw: Any, where: str, paragraph_id: str, article_id: str) -> Question:
@@ -117,7 +138,7 @@ def _read_json(path: Path) -> Any:
         with open_binary(path) as file:
             data = file.read(MAX_SQUAD_BYTES + 1)  # a small .gz may unpack to any size
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"could not read {path}: {error}.") from error
+        raise unreadable(path, error) from error
     if len(data) > MAX_SQUAD_BYTES:
         raise DataError(f"{path} has more than {MAX_SQUAD_BYTES:,} bytes: split it.")
     try:
@@ -185,10 +206,13 @@ def read_beir(directory: Path | str, split: str = "test") -> Beir:
 
     Raises
     ------
+    DocumentError
+        If a file is missing.
     DataError
-        If a file is missing, or a line is not as BEIR says; its number is named.
+        If a line is not as BEIR says; its number is named.
     """
     directory = Path(directory)
+    _check_layout(directory, split)
     qrels = _read_qrels(directory / "qrels" / f"{split}.tsv")
     corpus = [
         Document(id, text, title, str(path))
@@ -203,6 +227,18 @@ def read_beir(directory: Path | str, split: str = "test") -> Beir:
             f"among them {min(lost)!r}."
         )
     return Beir(corpus, queries, qrels)
+
+
+def _check_layout(directory: Path, split: str) -> None:
+    if not directory.is_dir():
+        raise DocumentError(f"there is no file or folder {directory}: check the name.")
+    files = ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")
+    for name in files:
+        if not (directory / name).exists() and not (directory / f"{name}.gz").exists():
+            raise DocumentError(
+                f"there is no file {directory / name}: a folder in BEIR's layout holds "
+                f"{', '.join(files)}."
+            )
 
 
 def _beir_lines(directory: Path, name: str) -> Iterator[tuple[Path, str, str, str]]:
@@ -250,7 +286,7 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
                     raise DataError(f"{path}, line {number}: this pair was judged before.")
                 grades[fields[1]] = int(fields[2])
     except (OSError, ValueError) as error:
-        raise DataError(f"could not read {path}: {error}.") from error
+        raise unreadable(path, error) from error
     if not qrels:
         raise DataError(f"{path} holds no judgment.")
     return qrels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minirag.errors import DataError
+from minirag.errors import DataError, DocumentError
 
 MAX_BYTES = 256 << 20  # of one text or one line; more is no text to be read, but a mistake
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -39,6 +39,8 @@ def read_json_lines(path: Path, max_line: int = MAX_BYTES) -> Iterator[JsonLine]
 
     Raises
     ------
+    DocumentError
+        If there is no such file.
     DataError
         If the file can't be read, or can't be unpacked. A bad line is a result, not an error.
     """
@@ -54,7 +56,15 @@ def read_json_lines(path: Path, max_line: int = MAX_BYTES) -> Iterator[JsonLine]
                 elif line.strip():
                     yield _parse_line(number, line)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"could not read {path}: {error}.") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError | DocumentError:
+    """The error to raise for a file that can't be read; a missing one is told in one way."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return DocumentError(f"there is no file or folder {path}: check the name.")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return DataError(f"could not read {path}: {reason}.")
 
 
 def _parse_line(number: int, line: bytes) -> JsonLine:

@@ -67,6 +67,8 @@ def read_documents(path: Path | str, report: Report | None = None) -> Iterator[D
 def _nothing_in(path: Path, report: Report) -> str:
     if not os.path.exists(path):
         return f"there is no file or folder {path}: check the name."
+    if os.path.isfile(path) and not os.path.getsize(path):
+        return f"{path} is empty: there is nothing in it to be read."
     reasons = " ".join(report.lines(3))
     advice = "Give a folder with .md or .txt files, one such file, or a .jsonl file."
     return f"no document could be read from {path}. {reasons} {advice}".replace("  ", " ")

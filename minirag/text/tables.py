@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.errors import DataError
-from minirag.text.jsonl import open_binary, read_json_lines
+from minirag.text.jsonl import open_binary, read_json_lines, unreadable
 
 _SUFFIXES = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv", ".tab": "tsv", ".csv": "csv"
@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
             yield from _separated(path, csv.reader(text, **dialect))
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"could not read {path}: {error}.") from error
+        raise unreadable(path, error) from error
 
 
 def _separated(path: Path, reader: Any) -> Iterator[tuple[int, dict[str, str]]]:

@@ -124,11 +124,15 @@ class Rotary(nn.Module):
         On torch's "meta" device they take no memory and hold nothing: a model that is laid out
         there makes them once more when it is filled.
         """
-        place = torch.arange(self.max_length).float()
-        frequency = self.theta ** -(torch.arange(0, self.head_dim, 2).float() / self.head_dim)
-        angle = place[:, None] * frequency  # (max_length, E/2)
-        self.register_buffer("cos", torch.cat([angle.cos(), angle.cos()], -1), persistent=False)
-        self.register_buffer("sin", torch.cat([-angle.sin(), angle.sin()], -1), persistent=False)
+        cos = sin = torch.empty(self.max_length, self.head_dim)
+        if not cos.is_meta:  # computing there would import torch's compiler, which takes long
+            place = torch.arange(self.max_length).float()
+            frequency = self.theta ** -(torch.arange(0, self.head_dim, 2).float() / self.head_dim)
+            angle = place[:, None] * frequency  # (max_length, E/2)
+            cos = torch.cat([angle.cos(), angle.cos()], -1)
+            sin = torch.cat([-angle.sin(), angle.sin()], -1)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def at(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines at positions (T,) or (B, T): shape (1 or B, 1, T, E).
