@@ -202,14 +202,12 @@ def cached_under(
     return base, changes
 
 
-def threshold_for(encoder_name: str, given: float | None, retriever: str = "dense") -> float:
+def threshold_for(encoder_name: str, given: float | None) -> float:
     """The threshold given, or the one calibrated for the encoder; else none, and a word."""
     from minirag.rag.threshold import load_calibrations
 
     if given is not None:
         return given
-    if retriever == "lexical":  # its scores are no cosines; it abstains where no word is shared
-        return -1.0
     calibration = load_calibrations().get(encoder_name)
     if calibration is None:
         print(
