@@ -25,7 +25,7 @@ from minirag.combination.comparison import (
 )
 from minirag.combination.finding import Finding
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS
-from minirag.combination.study import Asked, LibraryCosts, Study, StudyResult
+from minirag.combination.study import Asked, CollectionCosts, Study, StudyResult
 from minirag.corpus.dice import Dice
 from minirag.corpus.slices import SLICES
 from minirag.errors import UsageError
@@ -78,8 +78,8 @@ def study_result(study, n=5):
             if s != "unanswerable"
             for i in range(n)
         )
-        library = LibraryCosts(12, 3.25, 0.0421, 2_500_000)
-        asked[language] = Asked(arms, findings, library)
+        collection = CollectionCosts(12, 3.25, 0.0421, 2_500_000)
+        asked[language] = Asked(arms, findings, collection)
     reports = {
         way: {"seconds": 61.4, "tokens": 1000, "steps": 40, "stopped": "all 40 steps are done."}
         for way in ("closed-book", "raft")

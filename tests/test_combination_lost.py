@@ -6,9 +6,9 @@ import pytest
 from fake_encoder import HashEncoder
 
 from minirag.combination.arms import ARMS
+from minirag.combination.collection import collection, texts_of
 from minirag.combination.compare import ArmResult, Outcome
 from minirag.combination.finding import DEPTH, Finding, find, summarize_findings
-from minirag.combination.library import library, texts_of
 from minirag.combination.lost import PARTS, losses, losses_table, lost_in
 from minirag.corpus.slices import slice_questions
 from minirag.corpus.world import Sizes, draw_world
@@ -62,7 +62,7 @@ def test_shares_of_what_is_lost():
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_ranks_are_those_of_a_search_by_hand(language):
     world = draw_world("medicine", 4, Sizes(stable=12, unseen=6, updated=6, new=6, unanswerable=4))
-    base = library(world, language, HashEncoder())
+    base = collection(world, language, HashEncoder())
     texts = texts_of(base)
     questions = [q for some in slice_questions(world, language, 5).values() for q in some]
     findings = find(base.lexical(), questions, texts)

@@ -1,4 +1,4 @@
-"""A study: what is asked of which library, and that nothing is done twice."""
+"""A study: what is asked of which collection, and that nothing is done twice."""
 
 import dataclasses
 import itertools
@@ -13,9 +13,9 @@ from minirag.combination import compare
 from minirag.combination import fine_tuned as making
 from minirag.combination import study as studying
 from minirag.combination.arms import ARMS, DIAGNOSTICS
+from minirag.combination.collection import collection_documents
 from minirag.combination.compare import ArmResult, pooled
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
-from minirag.combination.library import library_documents
 from minirag.combination.lost import lost_in
 from minirag.combination.study import Asked, Study, reduced, run_study
 from minirag.corpus.mixed import BOTH_VERSIONS, MIXED
@@ -114,8 +114,8 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
         assert {slice for slice, id in given if id.endswith("-v1")} == {BOTH_VERSIONS}
         assert {slice for slice, id in given if id.startswith("mixed-")} == {MIXED}
         assert not any(id.startswith("known-") for slice, id in given if slice == MIXED)
-        assert asked.library.documents == len(library_documents(world, language))
-        assert asked.library.bytes > 0
+        assert asked.collection.documents == len(collection_documents(world, language))
+        assert asked.collection.bytes > 0
         answerable = 4 * 5 + 4 + 4
         assert len(asked.findings) == answerable
 
@@ -185,7 +185,7 @@ def test_outcomes_survive_as_plain_values():
     outcome = compare.Outcome("new", "q", "d, dose", "a", None, False, 0.0, False, ("x", "y"), True)
     result = ArmResult(ARMS[3], 7, (outcome,), 0.25, 11.0)
     finding = studying.Finding("new", "q", "d, dose", 2, False)
-    asked = Asked((result,), (finding,), studying.LibraryCosts(3, 0.5, 0.01, 999))
+    asked = Asked((result,), (finding,), studying.CollectionCosts(3, 0.5, 0.01, 999))
     assert Asked.from_json(json.loads(json.dumps(asked.as_json()))) == asked
     two = pooled([result, dataclasses.replace(result, seconds=0.75, tokens=13.0)])
     assert two == [ArmResult(ARMS[3], 7, (outcome, outcome), 0.5, 12.0)]

@@ -14,8 +14,8 @@ from fake_encoder import HashEncoder
 import minirag
 from minirag.combination import compare, tour_texts
 from minirag.combination.arms import ARMS
+from minirag.combination.collection import collection, collection_documents, texts_of
 from minirag.combination.compare import PASSAGES
-from minirag.combination.library import library, library_documents, texts_of
 from minirag.combination.live import Training
 from minirag.combination.tour import (
     Asked,
@@ -81,13 +81,13 @@ class Stage:
         monkeypatch.setattr(compare, "answer_exercises", self.answer_exercises)
 
     def cast(self, training=None) -> Cast:
-        return Cast(WORLD, self.language, self.readers, self.open_library, training)
+        return Cast(WORLD, self.language, self.readers, self.open_collection, training)
 
-    def open_library(self):
+    def open_collection(self):
         self.opened += 1
-        documents = library_documents(WORLD, self.language)
+        documents = collection_documents(WORLD, self.language)
         encoder = RareWords([f"{d.title} {d.text}" for d in documents])
-        self.base = library(WORLD, self.language, encoder)
+        self.base = collection(WORLD, self.language, encoder)
         return self.base
 
     def say(self, model, passages: str, question: str) -> str | None:
@@ -165,8 +165,8 @@ def test_the_whole_tour(monkeypatch, language) -> None:
     )
     assert one["asked"][2].question == two["asked"][0].question == guideline.text
     assert (one["asked"][2].right, two["asked"][0].right) == (guideline.stale, guideline.answer)
-    then = {d.id: d.text for d in library_documents(WORLD, language, moment="before")}
-    now = {d.id: d.text for d in library_documents(WORLD, language)}
+    then = {d.id: d.text for d in collection_documents(WORLD, language, moment="before")}
+    now = {d.id: d.text for d in collection_documents(WORLD, language)}
     assert (changed.document, changed.before, changed.after, changed.training_seconds) == (
         guideline.document,
         then[guideline.document],
@@ -187,7 +187,7 @@ def test_the_whole_tour(monkeypatch, language) -> None:
     assert [r.right for r in three["replies"][0]] == [False, False, True, True, True]
     assert [r.answer for r in three["replies"][0][2:]] == [None] * 3
 
-    # the library is left as it was found
+    # the collection is left as it was found
     assert texts_of(stage.base) == now
     check_table(stage, four["other"][0], now)
     assert all(isinstance(c["other"][-1], Noticed) for c in (one, two, three, four))

@@ -18,9 +18,9 @@ from typing import Any
 from minirag.choosing.grid import SPECIALISATIONS, WAYS, Grid
 from minirag.choosing.measured_map import Answering, Cell, MeasuredMap, Place, Training
 from minirag.combination.arms import ARMS, ReaderName
+from minirag.combination.collection import collection_documents, texts_of
 from minirag.combination.compare import PASSAGES, ArmResult, Readers, run_arms
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
-from minirag.combination.library import library_documents, texts_of
 from minirag.combination.study import RETRIEVER
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import slice_questions
@@ -184,7 +184,7 @@ class _Run:
         }
 
     def _documents(self, world: World) -> list[Document]:
-        return library_documents(world, self.grid.language, general=False)
+        return collection_documents(world, self.grid.language, general=False)
 
     def _questions(self, world: World, volatility: float) -> dict[str, Any]:
         """About what has changed and what has not, in the volatility's proportion."""

@@ -121,7 +121,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _new(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     import_torch()
-    from minirag.combination.library import ENCODER
+    from minirag.combination.collection import ENCODER
     from minirag.combination.live import live_documents
     from minirag.files import holds_leftovers_only
     from minirag.retrieval.knowledge_base import KnowledgeBase

@@ -139,7 +139,7 @@ def open_laboratory(
     if args.kb is not None:
         base = open_base(args.kb, args.encoder, args.precision)
     else:
-        from minirag.combination.library import ENCODER
+        from minirag.combination.collection import ENCODER
 
         encoder = load_encoder(args.encoder or ENCODER, args.precision)
         documents = live_documents(label.domain, label.language)

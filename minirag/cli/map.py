@@ -106,7 +106,7 @@ def _measure(args: argparse.Namespace) -> MeasuredMap:
     from minirag.choosing.map_picture import draw_map
     from minirag.choosing.measured_map import MAP, PICTURE
     from minirag.choosing.measuring import measure
-    from minirag.combination.library import ENCODER
+    from minirag.combination.collection import ENCODER
     from minirag.combination.workbench import Workbench
     from minirag.finetuning.base import Base
     from minirag.retrieval.encoder import BiEncoder

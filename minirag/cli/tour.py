@@ -114,10 +114,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _library(world: World, language: str, progress: bool) -> KnowledgeBase:
-    """The world's library, from the cache as far as it is there."""
-    from minirag.combination.library import ENCODER, library_documents
+    """The world's collection, from the cache as far as it is there."""
+    from minirag.combination.collection import ENCODER, collection_documents
 
-    documents = library_documents(world, language)
+    documents = collection_documents(world, language)
     name = f"laboratory {world.domain.name} {language} of {world.seed}"
     return cached_under(name, documents, load_encoder(ENCODER, "auto"), None, progress)[0]
 

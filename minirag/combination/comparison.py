@@ -161,19 +161,19 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 def _costs(result: StudyResult) -> dict[str, Any]:
-    """What one world took: its fine-tunings, its libraries, its weights."""
+    """What one world took: its fine-tunings, its collections, its weights."""
     return {
         "seed": result.study.seed,
         "finetune": {
             way: {key: report[key] for key in ("seconds", "tokens", "steps", "stopped")}
             for way, report in result.reports.items()
         },
-        "library": {
+        "collection": {
             language: {
-                "documents": asked.library.documents,
-                "seconds": round(asked.library.seconds, 2),
-                "update_seconds": round(asked.library.update, 4),
-                "bytes": asked.library.bytes,
+                "documents": asked.collection.documents,
+                "seconds": round(asked.collection.seconds, 2),
+                "update_seconds": round(asked.collection.update, 4),
+                "bytes": asked.collection.bytes,
             }
             for language, asked in result.asked.items()
         },
@@ -321,7 +321,7 @@ def _costs_table(body: Mapping[str, Any]) -> str:
         world = f"world {cost['seed']}"
         for way, run in cost["finetune"].items():
             rows.append([world, f"fine-tuning, {way}", f"{run['seconds']:.0f} s"])
-        for language, made in cost["library"].items():
+        for language, made in cost["collection"].items():
             what = f"{made['documents']} documents ({language})"
             rows += [
                 [world, f"indexing {what}", f"{made['seconds']:.1f} s"],

@@ -3,12 +3,12 @@
 An update costs milliseconds and the next answer reflects it; what a model has learned stays in its
 weights until it is trained again. In Python::
 
-    from minirag.combination.library import library
+    from minirag.combination.collection import collection
     from minirag.combination.live import answering, learned_world, reader_directory
     from minirag.rag.reading import TrainedReader
     from minirag.text.documents import Document
 
-    base = library(learned_world("medicine"), "en")
+    base = collection(learned_world("medicine"), "en")
     reader = TrainedReader.load(reader_directory("raft", "medicine"))
     pipeline = answering("raft", reader, base)
     print(pipeline.ask("Which medicine does the Pofider guideline put first?").text)
@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minirag.combination.arms import ARMS, Arm, ReaderName
+from minirag.combination.collection import collection_documents, news_documents
 from minirag.combination.compare import PASSAGES
-from minirag.combination.library import library_documents, news_documents
 from minirag.corpus.grammar import check_language
 from minirag.corpus.world import World
 from minirag.errors import CheckpointError, ModelUnavailable, UsageError
@@ -86,7 +86,7 @@ def live_documents(domain: str, language: str, *, moment: str = "after") -> list
         raise UsageError(f"the domain is {domain!r}: give one of {', '.join(DOMAINS)}.")
     if domain == "news":
         return news_documents(LaboratoryData().world_seed, language)
-    return library_documents(learned_world(domain), language, moment=moment)
+    return collection_documents(learned_world(domain), language, moment=moment)
 
 
 # -------------------------------------------------------------------------------------- the readers

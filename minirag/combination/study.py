@@ -1,6 +1,6 @@
 """One world, from nothing to answers: what a comparison and most claims repeat for several seeds.
 
-A study draws a world, fine-tunes the readers that its arms need, makes the libraries, and asks
+A study draws a world, fine-tunes the readers that its arms need, makes the collections, and asks
 every arm the same questions. All of it is kept in a cache by the content of what it depends on:
 asking for a study again reads what is there, and a study that was killed goes on.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minirag.combination.arms import ARMS, DIAGNOSTICS, Arm, ReaderName
+from minirag.combination.collection import ENCODER, collection_documents, texts_of
 from minirag.combination.compare import PASSAGES, TIMED, ArmResult, Readers, run_arms
 from minirag.combination.finding import Finding, find
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
-from minirag.combination.library import ENCODER, library_documents, texts_of
 from minirag.combination.seeds import CLAIM_SEEDS
 from minirag.combination.workbench import sum_of
 from minirag.corpus.grammar import LANGUAGES
@@ -152,7 +152,7 @@ def reduced(study: Study) -> Study:
 
 
 @dataclass(frozen=True)
-class LibraryCosts:
+class CollectionCosts:
     """What the knowledge base of one language takes."""
 
     documents: int
@@ -167,14 +167,14 @@ class Asked:
 
     arms: tuple[ArmResult, ...]
     findings: tuple[Finding, ...]
-    library: LibraryCosts
+    collection: CollectionCosts
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, every outcome included."""
         return {
             "arms": [result.as_json() for result in self.arms],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            "library": dataclasses.asdict(self.library),
+            "collection": dataclasses.asdict(self.collection),
         }
 
     @classmethod
@@ -183,7 +183,7 @@ class Asked:
         return cls(
             tuple(ArmResult.from_json(result) for result in values["arms"]),
             tuple(Finding(**finding) for finding in values["findings"]),
-            LibraryCosts(**values["library"]),
+            CollectionCosts(**values["collection"]),
         )
 
 
@@ -297,18 +297,18 @@ class _Asking:
         self.study, self.language = study, language
         six = [slice for slice in study.slices if slice in SLICES]
         self.questions = slice_questions(world, language, study.questions, slices=six)
-        self.documents = library_documents(world, language)
+        self.documents = collection_documents(world, language)
         self.superseded: list[Document] = []
         self.both: dict[str, list[SliceQuestion]] = {}
         if BOTH_VERSIONS in study.slices:
-            both = library_documents(world, language, both_versions=True)
+            both = collection_documents(world, language, both_versions=True)
             self.superseded = [document for document in both if document not in self.documents]
             self.both = {BOTH_VERSIONS: with_both_versions(self.questions["updated"])}
         self.of_the_world: list[Document] = []
         self.linking: list[Document] = []
         self.mixed: dict[str, list[SliceQuestion]] = {}
         if MIXED in study.slices:
-            self.of_the_world = library_documents(world, language, general=False)
+            self.of_the_world = collection_documents(world, language, general=False)
             linking, mixed = mixed_slice(world, language, study.questions)
             self.linking = [Document(d.id, d.text, d.title) for d in linking]
             self.mixed = {MIXED: mixed}
@@ -337,7 +337,7 @@ class _Asking:
     def ask(self, readers: Readers, encoder: BiEncoder, bar: bool) -> Asked:
         """Put every question to every arm.
 
-        The libraries of the two diagnostics are the one of the six slices, changed: with the
+        The collections of the two diagnostics are the one of the six slices, changed: with the
         superseded versions; then without these and without the entries on general knowledge, which
         mixed questions are to find in the weights, but with the documents of their first halves.
         """
@@ -346,7 +346,9 @@ class _Asking:
         base.add(self.documents, progress=bar)
         base.retriever(self.study.retriever)  # words are counted when they are first searched
         seconds = time.perf_counter() - began
-        costs = LibraryCosts(len(base), seconds, self._update_seconds(base), _bytes_on_disk(base))
+        costs = CollectionCosts(
+            len(base), seconds, self._update_seconds(base), _bytes_on_disk(base)
+        )
         parts, timed = [], self.study.timed
         if self.questions:
             parts.append(self._put(self.questions, base, readers, timed, bar))

@@ -15,8 +15,8 @@ from functools import cached_property
 from tqdm import tqdm
 
 from minirag.combination.arms import ARMS, Arm, ReaderName
+from minirag.combination.collection import collection_documents, texts_of
 from minirag.combination.compare import Readers, run_arms
-from minirag.combination.library import library_documents, texts_of
 from minirag.combination.live import Training, answering
 from minirag.combination.tour_texts import Chapter, Texts, texts_in
 from minirag.corpus.questions import Question, ReadingExercise
@@ -41,8 +41,8 @@ class Cast:
     ----------
     readers : mapping of reader to TrainedReader
         "base", "closed-book" and "raft".
-    open_library : function
-        Called once, when passages are wanted for the first time. Gives the world's library as it
+    open_collection : function
+        Called once, when passages are wanted for the first time. Gives the world's collection as it
         stands after the cut-off; the tour changes it, and leaves it as it was.
     training : Training, optional
         What the closed-book reader's fine-tuning cost.
@@ -51,7 +51,7 @@ class Cast:
     world: World
     language: str
     readers: Mapping[ReaderName, TrainedReader]
-    open_library: Callable[[], KnowledgeBase]
+    open_collection: Callable[[], KnowledgeBase]
     training: Training | None = None
 
 
@@ -204,15 +204,15 @@ def _about_a_guideline(world: World, language: str, seed: int) -> SliceQuestion:
 
 
 class _Arms:
-    """The five arms over a library in which a guideline is yet to change."""
+    """The five arms over a collection in which a guideline is yet to change."""
 
     def __init__(self, cast: Cast, guideline: SliceQuestion) -> None:
         self.cast, self.guideline = cast, guideline
 
     @cached_property
     def base(self) -> KnowledgeBase:
-        """The library, opened when it is needed, with the guideline as it was."""
-        base = self.cast.open_library()
+        """The collection, opened when it is needed, with the guideline as it was."""
+        base = self.cast.open_collection()
         base.upsert([_document(self.cast, self.guideline, "before")])
         base.hybrid()  # counts the words
         return base
@@ -262,7 +262,7 @@ class _Arms:
 
 
 def _document(cast: Cast, question: SliceQuestion, moment: str) -> Document:
-    documents = library_documents(cast.world, cast.language, moment=moment, general=False)
+    documents = collection_documents(cast.world, cast.language, moment=moment, general=False)
     (found,) = (document for document in documents if document.id == question.document)
     return found
 

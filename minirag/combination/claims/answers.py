@@ -87,7 +87,7 @@ def _world(bench: Workbench, study: Study) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         result = run_study(study, bench.studies, machine=bench.machine, bar=bench.bar)
         arms = pooled(arm for asked in result.asked.values() for arm in asked.arms)
-        libraries = [asked.library for asked in result.asked.values()]
+        costs = [asked.collection for asked in result.asked.values()]
         return {
             "arms": [
                 dataclasses.replace(arm, outcomes=tuple(map(_short, arm.outcomes))).as_json()
@@ -95,7 +95,7 @@ def _world(bench: Workbench, study: Study) -> dict[str, Any]:
             ],
             "costs": {
                 "fine-tuning": {way: report["seconds"] for way, report in result.reports.items()},
-                "updating one document": statistics.fmean(made.update for made in libraries),
+                "updating one document": statistics.fmean(made.update for made in costs),
             },
         }
 

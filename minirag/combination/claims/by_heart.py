@@ -15,10 +15,10 @@ from minirag.combination.arms import Arm
 from minirag.combination.claims import adapting, answers
 from minirag.combination.claims.adapting import TINY, Choice, Fitting, Training
 from minirag.combination.claims.answers import Answering
+from minirag.combination.collection import collection_documents, texts_of
 from minirag.combination.compare import PASSAGES, Readers, run_arms
 from minirag.combination.fine_tuned import fine_tuned
 from minirag.combination.ledger import Planned, checksum
-from minirag.combination.library import library_documents, texts_of
 from minirag.combination.study import RETRIEVER, Study, reduced
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import SliceQuestion, training_questions
@@ -106,7 +106,7 @@ def ask(
     asked: Mapping[str, Sequence[SliceQuestion]],
     arms: Sequence[Arm],
 ) -> dict[str, dict[str, list[float]]]:
-    """Learn by heart, then ask arms about it; the library holds just what was learned.
+    """Learn by heart, then ask arms about it; the collection holds just what was learned.
 
     Returns
     -------
@@ -131,14 +131,14 @@ def ask(
         )
         if taught:
             readers.models["raft"] = answers.reader_of(bench, study, base, "raft").model
-        library = KnowledgeBase(BiEncoder.load(encoder_name))
-        library.add(library_documents(learned_world(what), _LANGUAGE, general=False))
+        collection = KnowledgeBase(BiEncoder.load(encoder_name))
+        collection.add(collection_documents(learned_world(what), _LANGUAGE, general=False))
         results = run_arms(
             arms,
             readers,
             asked,
-            library.retriever(RETRIEVER),
-            texts_of(library),
+            collection.retriever(RETRIEVER),
+            texts_of(collection),
             seed=what.data.world_seed,
             timed=0,
         )

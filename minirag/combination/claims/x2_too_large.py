@@ -2,7 +2,7 @@
 
 The same facts are asked for when they are all there is to know, and when they are few among many.
 The fine-tuned reader meets every fact equally often, so with more facts its training is longer. RAG
-is the base as it is, with passages from a library that grows alike.
+is the base as it is, with passages from a collection that grows alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The laboratory's libraries: documents whose truth is known, as knowledge bases to be asked.
+"""The laboratory's collections: documents whose truth is known, as knowledge bases to be asked.
 
 Two kinds: a world's documents (medicine, law) with the entries on general knowledge beside them,
 and the dated news of the invented country.
@@ -17,7 +17,7 @@ from minirag.text.documents import Document
 ENCODER = "retriever"  # of weights/: made for these documents, in both languages
 
 
-def library(
+def collection(
     world: World,
     language: str,
     encoder: TextEncoder | None = None,
@@ -34,7 +34,7 @@ def library(
     encoder : TextEncoder, optional
         Default: the shipped retriever.
     moment, both_versions, general
-        See :func:`library_documents`.
+        See :func:`collection_documents`.
 
     Returns
     -------
@@ -42,14 +42,14 @@ def library(
         Its ids are those that :class:`minirag.corpus.slices.SliceQuestion` names as documents.
     """
     base = KnowledgeBase(BiEncoder.load(ENCODER) if encoder is None else encoder)
-    documents = library_documents(
+    documents = collection_documents(
         world, language, moment=moment, both_versions=both_versions, general=general
     )
     base.add(documents, progress=progress)
     return base
 
 
-def library_documents(
+def collection_documents(
     world: World,
     language: str,
     *,
@@ -57,7 +57,7 @@ def library_documents(
     both_versions: bool = False,
     general: bool = True,
 ) -> list[Document]:
-    """The documents of a world's library, oldest first, then those of general knowledge.
+    """The documents of a world's collection, oldest first, then those of general knowledge.
 
     Parameters
     ----------

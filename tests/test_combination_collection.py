@@ -1,9 +1,14 @@
-"""The laboratory's libraries: which documents, under which ids, and which news still hold."""
+"""The laboratory's collections: which documents, under which ids, and which news still hold."""
 
 import pytest
 from fake_encoder import HashEncoder
 
-from minirag.combination.library import library, library_documents, news_documents, texts_of
+from minirag.combination.collection import (
+    collection,
+    collection_documents,
+    news_documents,
+    texts_of,
+)
 from minirag.corpus.news import news
 from minirag.corpus.slices import slice_questions
 from minirag.corpus.world import Sizes, draw_world
@@ -14,7 +19,7 @@ WORLD = draw_world("medicine", 4, Sizes(stable=4, unseen=3, updated=3, new=2, un
 
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_every_question_finds_its_answer_in_the_document_that_it_names(language) -> None:
-    base = library(WORLD, language, HashEncoder())
+    base = collection(WORLD, language, HashEncoder())
     texts = texts_of(base)
     questions = [q for some in slice_questions(WORLD, language, 4).values() for q in some]
     for question in questions:
@@ -27,7 +32,7 @@ def test_every_question_finds_its_answer_in_the_document_that_it_names(language)
 
 def test_moments_versions_and_general_knowledge() -> None:
     def ids(**options: object) -> set[str]:
-        return {d.id for d in library_documents(WORLD, "en", **options)}
+        return {d.id for d in collection_documents(WORLD, "en", **options)}
 
     after = ids(general=False)
     new = {record.id for record in WORLD.group("new")}
@@ -35,8 +40,8 @@ def test_moments_versions_and_general_knowledge() -> None:
     assert ids(moment="before", general=False) == after - new
     assert ids(both_versions=True, general=False) == after | {f"{id}-v1" for id in revised}
     assert {id for id in ids() if id not in after} == {f"known-{n}" for n in range(1, 52)}
-    now = {d.id: d.text for d in library_documents(WORLD, "en")}
-    then = {d.id: d.text for d in library_documents(WORLD, "en", moment="before")}
+    now = {d.id: d.text for d in collection_documents(WORLD, "en")}
+    then = {d.id: d.text for d in collection_documents(WORLD, "en", moment="before")}
     assert {id for id in then if then[id] != now[id]} == revised
 
 
