@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from minirag.choosing.measured_map import Answering, Cell, MeasuredMap, Place, Training
 from minirag.combination.arms import ARMS
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 NAMES = tuple(arm.name for arm in ARMS)
 BASE, TUNED, RAG, TUNED_RAG, RAFT = NAMES

@@ -23,7 +23,7 @@ from minirag.corpus.phrasings import load, load_half, load_plain, phrasings_of
 from minirag.corpus.slices import slice_questions, training_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, UsageError
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap
 from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
 

@@ -29,7 +29,7 @@ from minirag.combination.ledger import (
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS, question_seed
 from minirag.combination.workbench import Workbench, sum_of
 from minirag.errors import DataError, DiskError, UsageError
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 from minirag.training.pretrain import DEVELOPMENT_SEED
 from minirag.training.report import REPORT_SEED
 

@@ -25,7 +25,7 @@ from minirag.combination.tour_texts import texts_in
 from minirag.corpus.slices import SLICES
 from minirag.errors import UsageError
 from minirag.finetuning.config import LaboratoryData
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 from minirag.rag.pipeline import Settings
 from minirag.rag.reading import ReadingPipeline, TrainedReader
 from minirag.training import evaluate_reading, weights

@@ -13,7 +13,8 @@ from minirag.combination.evidence import evidence_for, found_documents
 from minirag.corpus.slices import SLICES, general_documents, slice_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import clustered_bootstrap, token_f1, wilson_interval
+from minirag.intervals import clustered_bootstrap, wilson_interval
+from minirag.metrics import token_f1
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.text.documents import Document
 from minirag.text.reading_format import reading_prompt

@@ -29,7 +29,7 @@ from minirag.combination.study import Asked, CollectionCosts, Study, StudyResult
 from minirag.corpus.dice import Dice
 from minirag.corpus.slices import SLICES
 from minirag.errors import UsageError
-from minirag.metrics import clustered_bootstrap
+from minirag.intervals import clustered_bootstrap
 from minirag.retrieval.knowledge_base import RETRIEVERS
 from minirag.transformer import checkpoints
 

@@ -12,7 +12,7 @@ from minirag.combination.finding import DEPTH, Finding, find, summarize_findings
 from minirag.combination.lost import PARTS, losses, losses_table, lost_in
 from minirag.corpus.slices import slice_questions
 from minirag.corpus.world import Sizes, draw_world
-from minirag.metrics import clustered_bootstrap
+from minirag.intervals import clustered_bootstrap
 
 RIGHT = Outcome("new", "q", "d, dose", "40 mg", "40 mg", True, 1.0, False, ("a", "b"), True)
 

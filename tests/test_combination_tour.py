@@ -31,7 +31,7 @@ from minirag.combination.tour_texts import Chapter, Texts, texts_in
 from minirag.corpus.slices import SLICES, slice_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import wilson_interval
+from minirag.intervals import wilson_interval
 from minirag.rag import reading
 from minirag.rag.reading import TrainedReader
 from minirag.text.reading_format import QUESTION, UNKNOWN

@@ -40,7 +40,8 @@ from minirag.finetuning.labelled import LabelledData, LabelledText
 from minirag.finetuning.laboratory_texts import LaboratoryTexts, laboratory_texts
 from minirag.finetuning.lora import ADAPTER, load_lora
 from minirag.finetuning.run import CHECKPOINT, RESULT
-from minirag.metrics import macro_f1, wilson_interval
+from minirag.intervals import wilson_interval
+from minirag.metrics import macro_f1
 from minirag.text.reading_format import framing_tokenizer
 from minirag.training.batches import cut_into_batches
 from minirag.training.loop import Step

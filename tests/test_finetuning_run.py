@@ -32,7 +32,7 @@ from minirag.finetuning.report import FineTuneReport
 from minirag.finetuning.run import BEST, CHECKPOINT
 from minirag.finetuning.validation import Validation, held_out_loss, text_perplexity
 from minirag.finetuning.writer_run import FineTuning
-from minirag.metrics import wilson_interval
+from minirag.intervals import wilson_interval
 from minirag.text.reading_format import PAD, SPECIAL_TOKENS, reading_example
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.curves import History

@@ -46,7 +46,8 @@ from minirag.finetuning.writing import (
     assemble,
     likeness,
 )
-from minirag.metrics import Copied, bootstrap_interval, paired_bootstrap, rouge_l
+from minirag.intervals import bootstrap_interval, paired_bootstrap
+from minirag.metrics import Copied, rouge_l
 from minirag.training.curves import History
 from minirag.training.evaluate_reading import ReadingTest
 from minirag.training.loop import Step

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minirag import metrics
+from minirag import intervals, metrics
 from minirag.errors import UsageError
 
 # -- answers ---------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_distinct_n():
 def test_bootstrap_equals_scipy_s_percentiles():
     stats = pytest.importorskip("scipy.stats", reason="scipy comes with a peer")
     values = np.random.default_rng(1).random(80) ** 3
-    ours = metrics.bootstrap_interval(values, seed=2, n_resamples=20_000, level=0.9)
+    ours = intervals.bootstrap_interval(values, seed=2, n_resamples=20_000, level=0.9)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=3
     ).confidence_interval
@@ -201,15 +201,15 @@ def test_bootstrap_equals_scipy_s_percentiles():
 
 def test_bootstrap_is_the_same_for_a_seed_and_exact_for_constants():
     values = [0, 1, 1, 0, 1]
-    assert metrics.bootstrap_interval(values, 1) == metrics.bootstrap_interval(values, 1)
-    assert metrics.bootstrap_interval([0.25], 1) == (0.25, 0.25, 0.25)
-    assert str(metrics.bootstrap_interval([0.25], 1)) == "0.250 [0.250, 0.250]"
+    assert intervals.bootstrap_interval(values, 1) == intervals.bootstrap_interval(values, 1)
+    assert intervals.bootstrap_interval([0.25], 1) == (0.25, 0.25, 0.25)
+    assert str(intervals.bootstrap_interval([0.25], 1)) == "0.250 [0.250, 0.250]"
 
 
 def test_blocks_of_resamples_do_not_repeat_themselves(monkeypatch):
-    monkeypatch.setattr(metrics, "_DRAWS_AT_ONCE", 100)  # 10 resamples of 10 at a time
+    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", 100)  # 10 resamples of 10 at a time
     rng = np.random.default_rng(0)
-    means = metrics._resampled_means(rng.random(10), np.ones(10, np.int64), 200, rng)
+    means = intervals._resampled_means(rng.random(10), np.ones(10, np.int64), 200, rng)
     assert len(set(means.tolist())) > 190
 
 
@@ -218,9 +218,9 @@ def test_a_paired_interval_is_that_of_the_differences():
     difficulty = rng.random(400)
     a = (difficulty + 0.1 > rng.random(400)).astype(float)
     b = difficulty
-    assert metrics.paired_bootstrap(a, b, 7) == metrics.bootstrap_interval(a - b, 7)
+    assert intervals.paired_bootstrap(a, b, 7) == intervals.bootstrap_interval(a - b, 7)
     noisy = rng.random(300)
-    low, high = metrics.paired_bootstrap(noisy + 0.01, noisy, 7)[1:]
+    low, high = intervals.paired_bootstrap(noisy + 0.01, noisy, 7)[1:]
     assert low == pytest.approx(0.01)  # the questions' own spread cancels
     assert high == pytest.approx(0.01)
 
@@ -239,10 +239,10 @@ def test_clustered_intervals_hold_the_truth_where_pooled_ones_do_not():
         return rng.normal(size=(10, 1)) + rng.normal(size=(10, 50))
 
     def clustered(rng, trial):
-        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9)
+        return intervals.clustered_bootstrap(runs(rng), trial, 500, 0.9)
 
     def pooled(rng, trial):
-        return metrics.bootstrap_interval(runs(rng).ravel(), trial, 500, 0.9)
+        return intervals.bootstrap_interval(runs(rng).ravel(), trial, 500, 0.9)
 
     assert coverage(clustered) > 0.8
     assert coverage(pooled) < 0.5
@@ -253,23 +253,23 @@ def test_questions_shared_by_all_seeds_are_drawn_once_for_all():
         return rng.normal(size=(1, 50)) + 0.1 * rng.normal(size=(8, 50))
 
     def shared(rng, trial):
-        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9, same_questions=True)
+        return intervals.clustered_bootstrap(runs(rng), trial, 500, 0.9, same_questions=True)
 
     def apart(rng, trial):
-        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9)
+        return intervals.clustered_bootstrap(runs(rng), trial, 500, 0.9)
 
     assert coverage(shared) > 0.8
     assert coverage(apart) < 0.6
 
 
 def test_clustered_value_weighs_seeds_alike_and_one_seed_is_the_plain_bootstrap():
-    interval = metrics.clustered_bootstrap([[1.0], [0.0, 0.0, 0.0]], 3)
+    interval = intervals.clustered_bootstrap([[1.0], [0.0, 0.0, 0.0]], 3)
     assert interval == (0.5, 0.0, 1.0)
     values = np.random.default_rng(0).random(60)
-    one = metrics.clustered_bootstrap([values], 3)
-    plain = metrics.bootstrap_interval(values, 3)
+    one = intervals.clustered_bootstrap([values], 3)
+    plain = intervals.bootstrap_interval(values, 3)
     assert one == pytest.approx(plain, abs=0.01)
-    both = metrics.clustered_bootstrap([values], 3, same_questions=True)
+    both = intervals.clustered_bootstrap([values], 3, same_questions=True)
     assert both == pytest.approx(plain, abs=0.01)
 
 
@@ -277,22 +277,22 @@ def test_clustered_value_weighs_seeds_alike_and_one_seed_is_the_plain_bootstrap(
 def test_wilson_equals_scipy_s(successes, n):
     stats = pytest.importorskip("scipy.stats", reason="scipy comes with a peer")
     expected = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    interval = metrics.wilson_interval(successes, n)
+    interval = intervals.wilson_interval(successes, n)
     assert interval == pytest.approx((successes / n, expected.low, expected.high))
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: metrics.bootstrap_interval([], 1),
-        lambda: metrics.bootstrap_interval([1.0, math.nan], 1),
-        lambda: metrics.bootstrap_interval([1.0], 1, level=95),
-        lambda: metrics.bootstrap_interval([1.0], 1, n_resamples=0),
-        lambda: metrics.paired_bootstrap([1.0], [1.0, 2.0], 1),
-        lambda: metrics.clustered_bootstrap([], 1),
-        lambda: metrics.clustered_bootstrap([[1.0], [1.0, 2.0]], 1, same_questions=True),
-        lambda: metrics.wilson_interval(3, 2),
-        lambda: metrics.wilson_interval(0, 0),
+        lambda: intervals.bootstrap_interval([], 1),
+        lambda: intervals.bootstrap_interval([1.0, math.nan], 1),
+        lambda: intervals.bootstrap_interval([1.0], 1, level=95),
+        lambda: intervals.bootstrap_interval([1.0], 1, n_resamples=0),
+        lambda: intervals.paired_bootstrap([1.0], [1.0, 2.0], 1),
+        lambda: intervals.clustered_bootstrap([], 1),
+        lambda: intervals.clustered_bootstrap([[1.0], [1.0, 2.0]], 1, same_questions=True),
+        lambda: intervals.wilson_interval(3, 2),
+        lambda: intervals.wilson_interval(0, 0),
         lambda: metrics.distinct_n(["a"], 0),
     ],
 )
@@ -317,10 +317,10 @@ def test_scores_about_one_thing_are_drawn_together():
         return np.repeat(rng.normal(size=(4, 50)), 2, axis=1)
 
     def together(rng, trial):
-        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9, about=things)
+        return intervals.clustered_bootstrap(runs(rng), trial, 500, 0.9, about=things)
 
     def apart(rng, trial):
-        return metrics.clustered_bootstrap(runs(rng), trial, 500, 0.9)
+        return intervals.clustered_bootstrap(runs(rng), trial, 500, 0.9)
 
     assert coverage(together) > 0.8
     assert coverage(apart) < coverage(together) - 0.05
@@ -328,24 +328,24 @@ def test_scores_about_one_thing_are_drawn_together():
 
 def test_what_scores_are_about_by_hand():
     values, about = [[1.0, 0.0, 0.0]], [["a", "a", "b"]]
-    interval = metrics.clustered_bootstrap(values, 0, 4000, about=about)
+    interval = intervals.clustered_bootstrap(values, 0, 4000, about=about)
     # draws of two things: aa 1/2, ab and ba 1/3, bb 0
     assert interval == (pytest.approx(1 / 3), 0.0, 0.5)
-    twice = metrics.clustered_bootstrap(values * 2, 0, 4000, about=about * 2, same_questions=True)
+    twice = intervals.clustered_bootstrap(values * 2, 0, 4000, about=about * 2, same_questions=True)
     assert twice == interval
     with pytest.raises(UsageError, match="every score"):
-        metrics.clustered_bootstrap(values, 0, about=[["a", "b"]])
+        intervals.clustered_bootstrap(values, 0, about=[["a", "b"]])
 
 
 def test_a_share_that_is_all_or_nothing_has_wilson_s_interval():
-    none = metrics.clustered_share([[0.0] * 20, [0.0] * 30], 0)
-    assert none == metrics.wilson_interval(0, 50)
+    none = intervals.clustered_share([[0.0] * 20, [0.0] * 30], 0)
+    assert none == intervals.wilson_interval(0, 50)
     about = [[i // 2 for i in range(20)]] * 2
-    assert metrics.clustered_share([[1.0] * 20] * 2, 0, about=about) == (
-        metrics.wilson_interval(20, 20)
+    assert intervals.clustered_share([[1.0] * 20] * 2, 0, about=about) == (
+        intervals.wilson_interval(20, 20)
     )
-    assert metrics.clustered_share([[1.0] * 20] * 2, 0, about=about, same_questions=True) == (
-        metrics.wilson_interval(10, 10)
+    assert intervals.clustered_share([[1.0] * 20] * 2, 0, about=about, same_questions=True) == (
+        intervals.wilson_interval(10, 10)
     )
     some = [[0.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
-    assert metrics.clustered_share(some, 3) == metrics.clustered_bootstrap(some, 3)
+    assert intervals.clustered_share(some, 3) == intervals.clustered_bootstrap(some, 3)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minirag.errors import UsageError
-from minirag.metrics import confusion_matrix, macro_f1, macro_f1_interval
+from minirag.intervals import macro_f1_interval
+from minirag.metrics import confusion_matrix, macro_f1
 
 
 def test_the_confusion_and_macro_f1_by_hand() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minirag.errors import DataError
-from minirag.metrics import wilson_interval
+from minirag.intervals import wilson_interval
 from minirag.rag.own_questions import Judged, OwnQuestion, holds_words, read_own_questions, summary
 
 OURS = Path(__file__).parent / "data" / "libreoffice_questions.jsonl"

@@ -12,7 +12,7 @@ from minirag.corpus.dialogue import faq as draw_faq
 from minirag.corpus.dialogue import follow_ups
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import clustered_bootstrap, clustered_share, wilson_interval
+from minirag.intervals import clustered_bootstrap, clustered_share, wilson_interval
 from minirag.rag.faq_curve import (
     Query,
     at_threshold,

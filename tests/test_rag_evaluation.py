@@ -13,7 +13,8 @@ from test_rag_pipeline import Fixed
 from tiny_models import tiny_reader
 
 from minirag.errors import DataError, UsageError
-from minirag.metrics import bootstrap_interval, recall_at_k, wilson_interval
+from minirag.intervals import bootstrap_interval, wilson_interval
+from minirag.metrics import recall_at_k
 from minirag.rag import evaluation
 from minirag.rag.evaluation import (
     beir_retrieval,

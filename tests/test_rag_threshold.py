@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirag.errors import UsageError
-from minirag.metrics import wilson_interval
+from minirag.intervals import wilson_interval
 from minirag.rag.threshold import best_threshold, calibrate, load_calibrations, to_json
 
 SCORES = st.lists(st.integers(-20, 20).map(lambda n: n / 20), min_size=1, max_size=25)

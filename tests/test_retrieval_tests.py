@@ -10,7 +10,8 @@ import pytest
 from minirag.cli.main import main
 from minirag.corpus.retrieval import draw_retrieval_set
 from minirag.errors import UsageError
-from minirag.metrics import mrr_at_k, recall_at_k, wilson_interval
+from minirag.intervals import wilson_interval
+from minirag.metrics import mrr_at_k, recall_at_k
 from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.fusion import reciprocal_rank_fusion
 from minirag.retrieval.retrieval_tests import (

@@ -12,7 +12,7 @@ from typing import Any
 from minirag.choosing.measured_map import Cell, MeasuredMap, Place
 from minirag.choosing.rules import Decision, Needs, decide, year_of
 from minirag.combination.arms import ARMS, Arm
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 _MOST_QUESTIONS = 10_000_000  # a day: how far the advisor looks for a change of mind
 

@@ -20,7 +20,7 @@ from minirag.combination.arms import ARMS
 from minirag.combination.ledger import results_root
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 MAP, PICTURE = "map.json", "map.png"
 

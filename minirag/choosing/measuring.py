@@ -29,7 +29,7 @@ from minirag.finetuning.base import Base, fingerprint
 from minirag.finetuning.config import LaboratoryData, Way
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.laboratory import laboratory_data
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import TextEncoder
 from minirag.text.documents import Document

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from minirag.corpus.exercises import reading_set
 from minirag.errors import UsageError
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 from minirag.pictures import new_figure, save_png
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import answer_exercises, encoded_prompts

@@ -12,7 +12,7 @@ from minirag.errors import UsageError
 from minirag.pictures import new_figure, save_png
 
 if TYPE_CHECKING:
-    from minirag.metrics import Interval
+    from minirag.intervals import Interval
     from minirag.rag.faq_curve import OperatingPoint, Point
     from minirag.retrieval.encoder import BiEncoder
 

@@ -18,14 +18,8 @@ from minirag.combination.arms import Arm, ReaderName
 from minirag.combination.evidence import evidence_for, found_documents
 from minirag.corpus.questions import Question, ReadingExercise
 from minirag.corpus.slices import SAME_IN_ALL_WORLDS, SLICES, SliceQuestion
-from minirag.metrics import (
-    Interval,
-    Language,
-    clustered_bootstrap,
-    clustered_share,
-    exact_match,
-    token_f1,
-)
+from minirag.intervals import Interval, clustered_bootstrap, clustered_share
+from minirag.metrics import Language, exact_match, token_f1
 from minirag.retrieval.retriever import BatchRetriever
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import (

@@ -30,7 +30,7 @@ from minirag.combination.study import StudyResult
 from minirag.combination.workbench import sum_of
 from minirag.corpus.mixed import MIXED
 from minirag.errors import UsageError
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 N_RESAMPLES = 2000  # of every interval here: there are hundreds of them
 BOTH = "both"  # languages: the questions of one world together

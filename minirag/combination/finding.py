@@ -14,7 +14,7 @@ from typing import Any
 
 from minirag.combination.evidence import found_documents
 from minirag.corpus.slices import SAME_IN_ALL_WORLDS, SliceQuestion
-from minirag.metrics import Interval, clustered_share
+from minirag.intervals import Interval, clustered_share
 from minirag.retrieval.retriever import BatchRetriever
 
 DEPTH = 10  # documents that are looked at

@@ -21,7 +21,7 @@ from minirag.combination.workbench import Workbench, sum_of
 from minirag.corpus.phrasings import DIRECTORY as PHRASINGS
 from minirag.errors import DataError
 from minirag.files import sha256_of, shipped_directory, write_text_atomically
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 from minirag.pictures import new_figure, save_png
 from minirag.training.weights import shipped_or_other
 from minirag.transformer.checkpoints import WEIGHTS

@@ -19,7 +19,7 @@ from minirag.combination.comparison import BOTH
 from minirag.combination.finding import summarize_findings
 from minirag.combination.study import Study, StudyResult, run_study
 from minirag.corpus.slices import SLICES
-from minirag.metrics import clustered_bootstrap
+from minirag.intervals import clustered_bootstrap
 from minirag.retrieval.knowledge_base import RETRIEVERS
 from minirag.transformer.machine import Machine
 

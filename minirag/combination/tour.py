@@ -23,7 +23,7 @@ from minirag.corpus.questions import Question, ReadingExercise
 from minirag.corpus.slices import SLICES, SliceQuestion, slice_questions
 from minirag.corpus.world import World
 from minirag.errors import UsageError
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 from minirag.rag.pipeline import Abstention, Answer
 from minirag.rag.reading import TrainedReader
 from minirag.retrieval.knowledge_base import KnowledgeBase

@@ -44,12 +44,8 @@ from minirag.finetuning.labelled import LabelledData, LabelledText, as_json
 from minirag.finetuning.objective import Part
 from minirag.finetuning.report import Report
 from minirag.finetuning.run import Merit, Tuning, has_checkpoint
-from minirag.metrics import (
-    Interval,
-    confusion_matrix,
-    macro_f1_interval,
-    wilson_interval,
-)
+from minirag.intervals import Interval, macro_f1_interval, wilson_interval
+from minirag.metrics import confusion_matrix
 from minirag.training.batches import Layout, padded
 from minirag.transformer.machine import Machine, this_machine
 from minirag.transformer.models import Encoder

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.freezing import LayerCount
 from minirag.finetuning.validation import Validation
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 from minirag.training.curves import History
 from minirag.transformer.models import Decoder, EncoderDecoder, Model
 

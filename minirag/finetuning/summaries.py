@@ -44,7 +44,8 @@ from minirag.finetuning.writing import (
     likeness,
     only_words,
 )
-from minirag.metrics import Interval, paired_bootstrap, rouge_l
+from minirag.intervals import Interval, paired_bootstrap
+from minirag.metrics import rouge_l
 from minirag.text.tables import read_columns
 from minirag.training.evaluate_reading import ReadingTest
 from minirag.training.pretrain import DEVELOPMENT_SEED

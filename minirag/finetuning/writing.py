@@ -29,7 +29,8 @@ from minirag.finetuning.report import Report, forgetting
 from minirag.finetuning.run import Merit
 from minirag.finetuning.validation import summed_loss
 from minirag.finetuning.writer_run import WriterTuning
-from minirag.metrics import Interval, bootstrap_interval, perplexity, rouge_l
+from minirag.intervals import Interval, bootstrap_interval
+from minirag.metrics import perplexity, rouge_l
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import (
     ReadingTest,

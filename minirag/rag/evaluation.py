@@ -15,17 +15,8 @@ from functools import cache
 from tqdm import tqdm
 
 from minirag.errors import DataError, UsageError
-from minirag.metrics import (
-    Interval,
-    bootstrap_interval,
-    exact_match,
-    mrr_at_k,
-    ndcg_at_k,
-    rank_by_score,
-    recall_at_k,
-    token_f1,
-    wilson_interval,
-)
+from minirag.intervals import Interval, bootstrap_interval, wilson_interval
+from minirag.metrics import exact_match, mrr_at_k, ndcg_at_k, rank_by_score, recall_at_k, token_f1
 from minirag.rag.peers import Rankings, peer_rankings
 from minirag.rag.pipeline import Answer, Pipeline
 from minirag.retrieval.bm25 import BM25

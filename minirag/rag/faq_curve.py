@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from minirag.corpus.dialogue import faq
 from minirag.corpus.world import World
 from minirag.errors import UsageError
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 from minirag.rag.faq import Faq, FaqEntry
 from minirag.retrieval.retriever import TextEncoder
 

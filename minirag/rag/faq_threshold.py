@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 TABLE = Path(__file__).parent / "faq_thresholds.json"
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from minirag.corpus.dialogue import FollowUp, follow_ups
 from minirag.corpus.world import Sizes, World, draw_world
 from minirag.errors import UsageError
-from minirag.metrics import Interval, clustered_bootstrap, clustered_share, recall_at_k
+from minirag.intervals import Interval, clustered_bootstrap, clustered_share
+from minirag.metrics import recall_at_k
 from minirag.rag.names import Names
 from minirag.rag.rewriting import Exchange, Rewriter, RuleRewriter
 from minirag.retrieval.bm25 import BM25

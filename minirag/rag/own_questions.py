@@ -20,7 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minirag.errors import DataError
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 from minirag.rag.pipeline import Answer, Pipeline
 from minirag.text.jsonl import read_json_lines
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minirag.errors import UsageError
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 
 TABLE = Path(__file__).parent / "thresholds.json"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.retrieval import RetrievalSet, draw_retrieval_set
-from minirag.metrics import Interval, bootstrap_interval, wilson_interval
+from minirag.intervals import Interval, bootstrap_interval, wilson_interval
 from minirag.retrieval.bm25 import BM25
 from minirag.retrieval.flat import FlatIndex
 from minirag.retrieval.fusion import reciprocal_rank_fusion

@@ -22,7 +22,7 @@ from minirag.corpus.general import GENERAL
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.phrasings import load
 from minirag.corpus.world import DOMAINS
-from minirag.metrics import Interval, wilson_interval
+from minirag.intervals import Interval, wilson_interval
 from minirag.text.reading_format import reading_example
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import NO_TARGET, pad_right

@@ -16,7 +16,8 @@ from minirag.corpus.exercises import closed_book_set, reading_set, unanswerable_
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.raft import domain_reading_set
-from minirag.metrics import Interval, exact_match, wilson_interval
+from minirag.intervals import Interval, wilson_interval
+from minirag.metrics import exact_match
 from minirag.text.reading_format import read_answer, reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import pad_right

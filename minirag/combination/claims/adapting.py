@@ -29,7 +29,7 @@ from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data
 from minirag.finetuning.memory import step_memory
 from minirag.finetuning.validation import held_out_loss, text_perplexity
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import answer_exercises
 from minirag.training.recipes import GPT_BASE

@@ -36,7 +36,7 @@ from minirag.combination.workbench import Workbench
 from minirag.finetuning.base import Base
 from minirag.finetuning.config import Way
 from minirag.finetuning.laboratory import laboratory_data
-from minirag.metrics import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap
 
 DOMAIN = ("stable", "unseen", "updated", "new")  # slices whose answers stand in the documents
 AS_WELL = -0.03  # a difference above this bound: as well

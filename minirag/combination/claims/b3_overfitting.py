@@ -17,7 +17,7 @@ from minirag.combination.claims import answers, by_heart
 from minirag.combination.claims.by_heart import TINY_BY_HEART, ByHeart, Right, paired
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 LEARNED, OTHER = "as learned", "in other words"
 ALONE, WITH = "fine-tuned", ("fine-tuned + RAG", "RAFT + RAG")

@@ -18,7 +18,7 @@ from minirag.combination.claims import adapting
 from minirag.combination.claims.adapting import TINY, Choice, Fitting, Training
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 SIDES = ("fine-tuned", "from scratch")
 

@@ -19,7 +19,7 @@ from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.base import Base
 from minirag.finetuning.config import LaboratoryData, Lora
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 EVERYTHING = "all layers"
 

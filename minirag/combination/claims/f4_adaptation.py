@@ -17,7 +17,7 @@ from minirag.combination.claims.adapting import TINY, Fitting, Training, data_fo
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.config import WAYS, Way
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 # What each way is to move, and in which direction that is better.
 AIMS = {"raft": "score", "closed-book": "score", "pretraining": "surprise"}

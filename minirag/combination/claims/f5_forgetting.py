@@ -16,7 +16,7 @@ from minirag.combination.claims.adapting import TINY, Fitting, Training, data_fo
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.config import Way
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 NOTHING = "no remedy"
 REMEDIES = ("early stopping", "rehearsal", "both")

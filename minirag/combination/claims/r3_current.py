@@ -29,7 +29,7 @@ from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import answer_exercises
 from minirag.transformer.models import Decoder, EncoderDecoder

@@ -15,7 +15,7 @@ from minirag.combination.claims.answers import DOMAIN, Ahead, Answering
 from minirag.combination.ledger import Claim, Planned, Verdict
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.base import locate_base
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 _SERVES = 0.5  # so far RAFT + RAG has to be ahead of the base without passages
 

@@ -16,7 +16,7 @@ from minirag.combination.claims.answers import AS_WELL, Ahead, Answering
 from minirag.combination.compare import ArmResult
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 _TUNED, _WITH_PASSAGES = "fine-tuned", ("RAG", "RAFT + RAG")
 

@@ -17,7 +17,7 @@ from minirag.combination.claims.by_heart import TINY_BY_HEART, ByHeart, Right, p
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import training_questions
-from minirag.metrics import Interval
+from minirag.intervals import Interval
 
 _ARMS = tuple(arm for arm in ARMS if arm.name in ("fine-tuned", "RAG"))
 _ASKED = "facts"
