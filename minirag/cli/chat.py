@@ -10,18 +10,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from minirag.cli.answer_texts import Frame
-from minirag.cli.ask import (
-    add_answer_options,
+from minirag.cli.answers import (
     answer_as_json,
     described,
-    frame_of,
     hit_as_json,
-    open_pipeline,
     plain,
     print_piece,
     print_result,
     print_wrapped,
 )
+from minirag.cli.ask import add_answer_options, frame_of, open_pipeline
 from minirag.cli.bases import counted, import_torch
 from minirag.errors import MiniragError, UsageError
 

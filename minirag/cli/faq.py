@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.cli.ask import plain, print_wrapped, threshold
+from minirag.cli.answers import plain, print_wrapped
+from minirag.cli.ask import threshold
 from minirag.errors import DataError, MiniragError, UsageError
 
 if TYPE_CHECKING:

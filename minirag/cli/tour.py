@@ -14,7 +14,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from minirag.cli.ask import plain
+from minirag.cli.answers import plain
 from minirag.cli.bases import cached_under, check_counts, import_torch, load_encoder, show_bars
 
 if TYPE_CHECKING:
