@@ -237,8 +237,8 @@ def test_a_world_is_asked_again_when_what_is_asked_has_changed(
 
     def stub(study: Study, *_: Any, **__: Any) -> Any:
         asked.append(study.seed)
-        library = SimpleNamespace(update=0.01)
-        return SimpleNamespace(asked={"en": SimpleNamespace(arms=(), library=library)}, reports={})
+        costs = SimpleNamespace(update=0.01)
+        return SimpleNamespace(asked={"en": SimpleNamespace(arms=(), collection=costs)}, reports={})
 
     monkeypatch.setattr(answers, "run_study", stub)
     for version, times in ((1, 1), (1, 1), (2, 2)):
