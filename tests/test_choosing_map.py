@@ -20,7 +20,7 @@ from minirag.combination import compare
 from minirag.combination.fine_tuned import FineTuned
 from minirag.combination.workbench import Workbench
 from minirag.corpus.phrasings import load, load_half, load_plain, phrasings_of
-from minirag.corpus.slices import slice_questions, training_questions
+from minirag.corpus.slices import training_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, UsageError
 from minirag.intervals import Interval, clustered_bootstrap
@@ -251,13 +251,30 @@ def test_grids_that_cannot_be_meant(wrong, said):
 
 @pytest.mark.parametrize("domain", ["medicine", "law"])
 @pytest.mark.parametrize("specialisation", SPECIALISATIONS)
-def test_there_are_questions_enough_at_every_volatility(domain, specialisation):
-    sizes = Sizes(0, 0, 20, 0, 0)
-    world = draw_world(domain, 301, sizes, wording=SPECIALISATIONS[specialisation])
+def test_questions_stay_the_same_as_long_as_they_are_true(domain, specialisation, tmp_path):
+    grid = Grid(domain=domain, language="es", sizes=(20,), questions=40)
+    bench, encoder = Workbench(tmp_path, small_bases.CPU), HashEncoder()
+    run = measuring._Run(
+        grid, specialisation, 20, 301, small_bases.base(), encoder, tmp_path, bench, print
+    )
+    before: list = []
     for volatility in VOLATILITIES:
-        now, changed = world.revised_so_far(volatility), round(40 * volatility)
-        for name, n in (("updated", changed), ("stable", 40 - changed)):
-            assert len(slice_questions(now, "es", n, slices=(name,))[name]) == n
+        now, changed = run.world.revised_so_far(volatility), round(40 * volatility)
+        asked = run._questions(now, volatility)
+        assert {name: len(some) for name, some in asked.items()} == {
+            "updated": changed,
+            "stable": 40 - changed,
+        }
+        records = {record.id: record for record in now.records}
+        for name, some in asked.items():
+            assert len({q.about for q in some}) == len(some)
+            for q in some:
+                record = records[q.document]
+                assert record.group == name
+                assert q.answer == record.current.facts[q.attribute].es.text
+            true = {q for q in before if q.slice == name == records[q.document].group}
+            assert len(true & set(some)) == min(len(true), len(some))
+        before = [q for some in asked.values() for q in some]
 
 
 # ----------------------------------------------------------------------------------- the map itself

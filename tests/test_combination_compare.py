@@ -96,6 +96,25 @@ def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
     assert by_name["base"].tokens < by_name["RAG"].tokens
 
 
+def test_what_a_reader_has_answered_it_is_not_asked_again(lab, monkeypatch):
+    asked = []
+
+    def answer(model, tokenizer, exercises):
+        asked.append((model, list(exercises)))
+        return [Answered(e, f"{model} {e.questions[0].text}") for e in exercises]
+
+    monkeypatch.setattr(compare, "answer_exercises", answer)
+    questions = [q for some in lab[0].values() for q in some]
+    one, two, three = (compare._exercise(q, ["a passage"]) for q in questions[:3])
+    other = compare._exercise(questions[0], ["another passage"])
+    readers = Readers(Words(), {"base": "B", "raft": "R"})
+    assert [a.exercise for a in readers.answer("base", [two, one, two])] == [two, one, two]
+    said = [a.answer for a in readers.answer("base", [one, other, three, two])]
+    assert said == [f"B {e.questions[0].text}" for e in (one, other, three, two)]
+    assert readers.answer("raft", [one])[0].answer == f"R {one.questions[0].text}"
+    assert asked == [("B", [two, one]), ("B", [other, three]), ("R", [one])]
+
+
 def _document(outcome, questions):
     (question,) = (q for q in questions[outcome.slice] if q.text == outcome.question)
     return question.document

@@ -8,6 +8,7 @@ asked about what has changed and what has not, in just that proportion.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import statistics
 import time
@@ -23,7 +24,7 @@ from minirag.combination.compare import PASSAGES, ArmResult, Readers, run_arms
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
 from minirag.combination.study import RETRIEVER
 from minirag.combination.workbench import Workbench
-from minirag.corpus.slices import slice_questions
+from minirag.corpus.slices import SliceQuestion, askable_facts, slice_questions
 from minirag.corpus.world import Sizes, World, draw_world
 from minirag.finetuning.base import Base, fingerprint
 from minirag.finetuning.config import LaboratoryData, Way
@@ -186,14 +187,30 @@ class _Run:
     def _documents(self, world: World) -> list[Document]:
         return collection_documents(world, self.grid.language, general=False)
 
-    def _questions(self, world: World, volatility: float) -> dict[str, Any]:
-        """About what has changed and what has not, in the volatility's proportion."""
-        n, language = self.grid.questions, self.grid.language
-        changed = round(volatility * n)
+    def _questions(self, world: World, volatility: float) -> dict[str, list[SliceQuestion]]:
+        """About what has changed and what has not, in the volatility's proportion.
+
+        What is asked at one volatility is asked at the next, as long as it is true: the arms'
+        scores differ by what has changed, not by the draw of questions.
+        """
+        revised = {record.id for record in world.group("updated")}
+        changed = round(volatility * self.grid.questions)
+        before, after = self._every_question
+        stable = [q for q in before if q.document not in revised]
         return {
-            **slice_questions(world, language, changed, slices=("updated",)),
-            **slice_questions(world, language, n - changed, slices=("stable",)),
+            "updated": [q for q in after if q.document in revised][:changed],
+            "stable": stable[: self.grid.questions - changed],
         }
+
+    @functools.cached_property
+    def _every_question(self) -> tuple[list[SliceQuestion], list[SliceQuestion]]:
+        """About every fact before any has changed, and about every change; in random order."""
+        return self._all_of(0.0, "stable"), self._all_of(1.0, "updated")
+
+    def _all_of(self, volatility: float, slice: str) -> list[SliceQuestion]:
+        world = self.world.revised_so_far(volatility)
+        n = len(askable_facts(world, slice))
+        return slice_questions(world, self.grid.language, n, slices=(slice,))[slice]
 
 
 def _follow(knowledge: KnowledgeBase, documents: Sequence[Document]) -> list[float]:

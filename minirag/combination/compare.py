@@ -100,10 +100,23 @@ def pooled(results: Iterable[ArmResult]) -> list[ArmResult]:
 
 @dataclass
 class Readers:
-    """The models that the arms answer with; all have one tokenizer."""
+    """The models that the arms answer with; all have one tokenizer.
+
+    An answer is kept: what a reader is asked again, of the same passages, it need not read again.
+    """
 
     tokenizer: Tokenizer
     models: dict[ReaderName, Model] = field(default_factory=dict)
+    _kept: dict[tuple[ReaderName, ReadingExercise], Answered] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def answer(self, name: ReaderName, exercises: Sequence[ReadingExercise]) -> list[Answered]:
+        """One reader's greedy answers."""
+        new = [e for e in dict.fromkeys(exercises) if (name, e) not in self._kept]
+        for answered in answer_exercises(self.models[name], self.tokenizer, new):
+            self._kept[name, answered.exercise] = answered
+        return [self._kept[name, exercise] for exercise in exercises]
 
 
 def run_arms(
@@ -147,7 +160,7 @@ def run_arms(
             _exercise(question, [texts[id] for id in ids])
             for question, ids in zip(asked, given, strict=True)
         ]
-        answered = answer_exercises(model, readers.tokenizer, exercises)
+        answered = readers.answer(arm.reader, exercises)
         outcomes = [
             _outcome(question, ids, reply)
             for question, ids, reply in zip(asked, given, answered, strict=True)

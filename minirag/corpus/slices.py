@@ -16,7 +16,7 @@ from minirag.corpus.facts import Entity
 from minirag.corpus.general import well_known
 from minirag.corpus.grammar import capitalised
 from minirag.corpus.phrasings import Phrasings, load
-from minirag.corpus.world import CUTOFF, World, WorldDocument
+from minirag.corpus.world import CUTOFF, Record, World, WorldDocument
 from minirag.errors import UsageError
 
 SLICES = ("stable", "unseen", "updated", "new", "general", "unanswerable")
@@ -87,16 +87,21 @@ def slice_questions(
     return questions
 
 
-def _answerable(
-    dice: Dice, world: World, phrasings: Phrasings, group: str, n: int, held_out: bool
-) -> list[SliceQuestion]:
-    language = phrasings.language
-    facts = [
+def askable_facts(world: World, group: str) -> list[tuple[Record, str]]:
+    """The facts that a slice can ask for: of ``updated``, those that the revisions change."""
+    return [
         (record, key)
         for record in world.group(group)
         for key in (record.changed if group == "updated" else record.current.facts)
         if key not in world.domain.closed
     ]
+
+
+def _answerable(
+    dice: Dice, world: World, phrasings: Phrasings, group: str, n: int, held_out: bool
+) -> list[SliceQuestion]:
+    language = phrasings.language
+    facts = askable_facts(world, group)
     if len(facts) < n:
         raise UsageError(
             f"the slice {group!r} was to have {n} questions, this world's {group} entities have "
