@@ -190,8 +190,8 @@ class _Run:
     def _questions(self, world: World, volatility: float) -> dict[str, list[SliceQuestion]]:
         """About what has changed and what has not, in the volatility's proportion.
 
-        What is asked at one volatility is asked at the next, as long as it is true: the arms'
-        scores differ by what has changed, not by the draw of questions.
+        What is asked at one volatility is, for the most part, asked at the next, as long as it is
+        true: the scores differ by what has changed more than by the draw of questions.
         """
         revised = {record.id for record in world.group("updated")}
         changed = round(volatility * self.grid.questions)
