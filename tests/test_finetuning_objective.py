@@ -25,7 +25,6 @@ from minirag.finetuning.objective import Part, part_loss, share_out
 from minirag.text.reading_format import END, reading_example
 from minirag.training.batches import Batch
 from minirag.training.loop import Optimization, Parts, make_optimizer, training_steps
-from minirag.training.pairs import pair_loss
 from minirag.training.run import reading_loss
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import Decoder, EncoderDecoder
@@ -76,7 +75,7 @@ def test_the_loss_is_the_one_of_pretraining(rest_weight: float) -> None:
     other = _louder(small_bases.encoder_decoder())
     pairs = _batch(other, exercises)
     loss = part_loss(other, Part(pairs, share_out([pairs], rest_weight)[0]))
-    torch.testing.assert_close(loss, pair_loss(other, pairs))
+    torch.testing.assert_close(loss, reading_loss(other, pairs, rest_weight))
 
 
 @pytest.mark.parametrize("make", MODELS)

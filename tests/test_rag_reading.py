@@ -84,7 +84,7 @@ def test_the_prompt_is_in_the_reading_format(base, says, kind) -> None:
     texts = [passage.text for passage in result.prompt.passages]
     parts = [reading_prompt(texts, QUESTION)]
     if kind == "encoder-decoder":
-        parts = reading_sources(texts, [QUESTION])
+        parts = [*reading_sources(texts, [QUESTION]), reading_prompt([], QUESTION)]
     assert read == [own.tokenizer.encode_batch(parts, special=False)]
     assert result.prompt.text == "".join(parts)
     assert result.prompt.used == sum(map(len, read[0]))

@@ -62,7 +62,7 @@ def share_out(batches: Sequence[AnyReading], rest_weight: float) -> list[Tensor]
     """What each target counts in the loss of a step that learns from all these batches together.
 
     The loss is the mean over the answers' tokens + ``rest_weight`` x the mean over all others, as
-    in pretraining. All that an encoder-decoder writes is an answer, and so is a class.
+    in pretraining. A class is an answer.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def share_out(batches: Sequence[AnyReading], rest_weight: float) -> list[Tensor]
 def answers_and_rest(batch: AnyReading) -> tuple[Tensor, Tensor]:
     """Which targets belong to an answer, and which don't; padding is neither."""
     real = batch.targets >= 0
-    answers = real & batch.in_answer if isinstance(batch, Batch) else real
+    answers = real if isinstance(batch, LabelledBatch) else real & batch.in_answer
     return answers, real & ~answers
 
 

@@ -77,11 +77,13 @@ def encoded_prompts(
     Returns
     -------
     The token ids of each question's parts: one text with everything, or, for an encoder-decoder,
-    a text for each passage.
+    a text for each passage and, at the end, the question that the decoder begins with.
     """
     apart = isinstance(model, EncoderDecoder)
     texts = [
-        reading_sources(passages, [question]) if apart else [reading_prompt(passages, question)]
+        [*reading_sources(passages, [question]), reading_prompt([], question)]
+        if apart
+        else [reading_prompt(passages, question)]
         for passages, question in asked
     ]
     flat = tokenizer.encode_batch([t for parts in texts for t in parts], special=False)
@@ -112,11 +114,11 @@ def write_answers(
     if isinstance(model, Decoder):
         return generate(model, [prompt for (prompt,) in prompts], sampling)
     assert isinstance(model, EncoderDecoder)  # an encoder writes nothing
-    parts = [part for parts in prompts for part in parts]
+    parts = [part for parts in prompts for part in parts[:-1]]
     sources, keep = pad_right(parts, model.config.pad_id or 0, model.config.max_length)
     sources, keep = sources.to(model.device), keep.to(model.device)
-    memory, memory_keep = fused_memory(model, sources, keep, [len(p) for p in prompts])
-    return generate_from(model, memory, memory_keep, sampling)
+    memory, memory_keep = fused_memory(model, sources, keep, [len(p) - 1 for p in prompts])
+    return generate_from(model, memory, memory_keep, sampling, [p[-1] for p in prompts])
 
 
 def _by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -3,8 +3,10 @@
 Two tasks share one shape. **Denoising** (Lewis et al. 2020, BART): spans of a text are hidden
 behind one mask each and its sentences are shuffled; the decoder writes the text as it was.
 **Reading**: every passage is read apart, each with all the questions, and the decoder, looking at
-all of them together, writes the answers one after the other (fusion in the decoder, Izacard and
-Grave 2021): ten passages cost ten times one, not a hundred times.
+all of them together, writes the answers (fusion in the decoder, Izacard and Grave 2021): ten
+passages cost ten times one, not a hundred times. Each answer follows its question, which is given
+to the decoder when it is asked: one that had to write answers alone would have to count which
+question it has come to.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -23,14 +24,9 @@ from torch.nn.utils.rnn import pad_sequence
 from minirag.corpus.dice import Dice
 from minirag.corpus.questions import ReadingExercise
 from minirag.errors import TrainingError
-from minirag.text.reading_format import (
-    MASK,
-    answer_text,
-    reading_example,
-    reading_sources,
-)
+from minirag.text.reading_format import MASK, reading_example, reading_sources
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.batches import NO_TARGET, pad_right, padded
+from minirag.training.batches import make_batch, pad_right, padded
 from minirag.training.masking import begins_word, number_words
 from minirag.transformer.models import EncoderDecoder
 
@@ -44,7 +40,7 @@ class Pair:
     """One exercise: what is read, in parts that are read apart, and what is written."""
 
     sources: tuple[NDArray[np.int64], ...]  # (S,) each
-    target: NDArray[np.int64]  # (T,)
+    written: NDArray[np.int64]  # (T + 1,): each token is read, and predicts the next
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,15 @@ class PairBatch:
     sources: Tensor  # (N, S) int64: the parts of all exercises, one after the other
     keep: Tensor  # (N, S) bool: real tokens
     parts: tuple[int, ...]  # (B,) how many parts each exercise has
-    ids: Tensor  # (B, T) int64: what the decoder reads, the start token first
+    ids: Tensor  # (B, T) int64: what the decoder reads
     targets: Tensor  # (B, T) int64: what it is to write; NO_TARGET at padding
+    in_answer: Tensor  # (B, T) bool: is the target part of an answer, its end included?
 
     def to(self, device: torch.device) -> PairBatch:
         """The same on another device."""
-        moved = (t.to(device) for t in (self.sources, self.keep, self.ids, self.targets))
-        sources, keep, ids, targets = moved
-        return PairBatch(sources, keep, self.parts, ids, targets)
+        sources, keep = self.sources.to(device), self.keep.to(device)
+        written = (t.to(device) for t in (self.ids, self.targets, self.in_answer))
+        return PairBatch(sources, keep, self.parts, *written)
 
     @property
     def n_tokens(self) -> int:
@@ -73,15 +70,14 @@ class _PairForm:
     """What the two tasks share."""
 
     tokenizer: Tokenizer
-    start_id: int
 
     def length(self, sequence: Pair) -> int:
         """Tokens read and written."""
-        return sum(map(len, sequence.sources)) + len(sequence.target)
+        return sum(map(len, sequence.sources)) + len(sequence.written) - 1
 
     def longest(self, sequence: Pair) -> int:
         """Parts are read apart: the longest of them, or what is written."""
-        return padded(max(map(len, (*sequence.sources, sequence.target))))
+        return padded(max(*map(len, sequence.sources), len(sequence.written) - 1))
 
     def batch(self, sequences: Sequence[Pair]) -> PairBatch:
         """Exercises side by side."""
@@ -89,15 +85,9 @@ class _PairForm:
             raise TrainingError("a batch needs exercises: nothing to predict.")
         pad = self.tokenizer.pad_id or 0
         read, keep = pad_right([part for pair in sequences for part in pair.sources], pad)
-        T = padded(max(len(pair.target) for pair in sequences))
-        ids = torch.full((len(sequences), T), pad)
-        targets = torch.full((len(sequences), T), NO_TARGET)
-        for row, pair in enumerate(sequences):
-            target = torch.from_numpy(pair.target)
-            ids[row, 0], ids[row, 1 : len(target)] = self.start_id, target[:-1]
-            targets[row, : len(target)] = target
+        written = make_batch([pair.written for pair in sequences], self.tokenizer)
         parts = tuple(len(pair.sources) for pair in sequences)
-        return PairBatch(read, keep, parts, ids, targets)
+        return PairBatch(read, keep, parts, written.ids, written.targets, written.in_answer)
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,6 @@ class DenoisingForm(_PairForm):
     """Spans hidden, sentences shuffled; the text as it was is to be written."""
 
     tokenizer: Tokenizer
-    start_id: int
 
     def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Pair]:
         """One for each passage, with the questions that it answers."""
@@ -167,10 +156,9 @@ def _poisson(dice: Dice, mean: float) -> int:
 
 @dataclass(frozen=True)
 class ReadingPairForm(_PairForm):
-    """Passages with the questions in, answers out."""
+    """Passages with the questions in, answers out, each behind its question."""
 
     tokenizer: Tokenizer
-    start_id: int
 
     def sequences(self, exercises: Sequence[ReadingExercise], dice: Dice) -> list[Pair]:
         """One for each exercise that asks something."""
@@ -178,8 +166,8 @@ class ReadingPairForm(_PairForm):
         pairs = []
         for exercise in asking:
             sources = reading_sources(exercise.passages, [q.text for q in exercise.questions])
-            target = "".join(answer_text(q.answer) for q in exercise.questions)
-            *read, written = self.tokenizer.encode_batch([*sources, target], special=False)
+            answers = reading_example([], [(q.text, q.answer) for q in exercise.questions])
+            *read, written = self.tokenizer.encode_batch([*sources, answers], special=False)
             parts = tuple(np.array(ids, np.int64) for ids in read)
             pairs.append(Pair(parts, np.array(written, np.int64)))
         return pairs
@@ -216,10 +204,3 @@ def fuse(states: Tensor, keep: Tensor, parts: Sequence[int]) -> tuple[Tensor, Te
     memory = pad_sequence(rows, batch_first=True)  # (B, M, D)
     length = torch.tensor([len(row) for row in rows], device=memory.device)
     return memory, torch.arange(memory.size(1), device=memory.device)[None, :] < length[:, None]
-
-
-def pair_loss(model: EncoderDecoder, batch: PairBatch) -> Tensor:
-    """Mean loss over what is to be written."""
-    memory, keep = fused_memory(model, batch.sources, batch.keep, batch.parts)
-    logits = model.logits(model(batch.ids, memory, keep)).float()  # (B, T, V)
-    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=NO_TARGET)

@@ -26,7 +26,7 @@ from minirag.training.batches import (
     ReadingForm,
 )
 from minirag.training.masking import MaskedBatch, MaskingForm, masked_loss
-from minirag.training.pairs import DenoisingForm, PairBatch, ReadingPairForm, pair_loss
+from minirag.training.pairs import DenoisingForm, PairBatch, ReadingPairForm, fused_memory
 from minirag.training.recipes import Recipe, Task
 from minirag.training.resumable import ResumableRun
 from minirag.training.weights import locate_weights
@@ -54,13 +54,20 @@ def train_tokenizer(recipe: Recipe) -> Tokenizer:
     return Tokenizer.train(texts, recipe.vocab_size, SPECIAL_TOKENS, pad_token=PAD, eos_token=END)
 
 
-def reading_loss(model: Decoder, batch: Batch, rest_weight: float) -> Tensor:
+def reading_loss(
+    model: Decoder | EncoderDecoder, batch: Batch | PairBatch, rest_weight: float
+) -> Tensor:
     """Mean loss of the answers' tokens + ``rest_weight`` x mean loss of all the others.
 
     Most of a sequence is text that nobody asks about. Averaged together, the few tokens that call
     for reading would hardly count.
     """
-    logits = model.logits(model(batch.ids)).float()  # (B, T, V)
+    if isinstance(batch, PairBatch):
+        assert isinstance(model, EncoderDecoder)
+        states = model(batch.ids, *fused_memory(model, batch.sources, batch.keep, batch.parts))
+    else:
+        states = model(batch.ids)
+    logits = model.logits(states).float()  # (B, T, V)
     losses = F.cross_entropy(  # zero at padding
         logits.flatten(0, 1), batch.targets.flatten(), reduction="none", ignore_index=NO_TARGET
     ).view_as(batch.targets)
@@ -74,11 +81,8 @@ def loss_of(model: Model, batch: AnyBatch, rest_weight: float) -> Tensor:
     if isinstance(batch, MaskedBatch):
         assert isinstance(model, Encoder)
         return masked_loss(model, batch)
-    if isinstance(batch, PairBatch):
-        assert isinstance(model, EncoderDecoder)
-        return pair_loss(model, batch)
-    assert isinstance(model, Decoder)
-    assert isinstance(batch, Batch)
+    assert isinstance(model, Decoder | EncoderDecoder)
+    assert isinstance(batch, Batch | PairBatch)
     return reading_loss(model, batch, rest_weight)
 
 
@@ -90,13 +94,12 @@ def form_of(task: Task, model: Model, tokenizer: Tokenizer) -> Form:
     UsageError
         If a model of this kind can't do it.
     """
-    start = model.config.decoder_start_id
     if task == "reading" and isinstance(model, Decoder):
         return ReadingForm(tokenizer)
     if task == "masking" and isinstance(model, Encoder):
         return MaskingForm(tokenizer)
-    if start is not None and task in ("reading", "denoising"):
-        return (ReadingPairForm if task == "reading" else DenoisingForm)(tokenizer, start)
+    if task in ("reading", "denoising") and isinstance(model, EncoderDecoder):
+        return (ReadingPairForm if task == "reading" else DenoisingForm)(tokenizer)
     raise UsageError(f"{task} is no task for an {model.config.kind}: see minirag.training.recipes.")
 
 

@@ -121,15 +121,27 @@ def generate(
 
 @torch.inference_mode()
 def generate_from(
-    model: EncoderDecoder, memory: Tensor, memory_keep: Tensor | None, sampling: Sampling = GREEDY
+    model: EncoderDecoder,
+    memory: Tensor,
+    memory_keep: Tensor | None,
+    sampling: Sampling = GREEDY,
+    begun: Sequence[Sequence[int]] | None = None,
 ) -> list[Generation]:
     """Write from sources that are encoded already: memory (B, S, D), memory_keep (B, S).
 
     It is how an answer is written from passages that were each read apart. Stop texts are refused:
     there is no tokenizer to find them with.
+
+    Parameters
+    ----------
+    begun : B sequences of token ids, optional
+        What the decoder goes on with; it is no part of what is given back. Default: the model's
+        start token.
     """
     _check_stops(sampling, None)
-    prepared = _prepare_from(model, memory, memory_keep, sampling.max_new_tokens)
+    if begun is not None:
+        _check_prompts(model, begun)
+    prepared = _prepare_from(model, memory, memory_keep, sampling.max_new_tokens, begun)
     return _finish(model, prepared, len(memory), sampling, None)
 
 
@@ -302,7 +314,7 @@ class _LastLogits:
         if self.memory is None:
             states = self.model(ids, keep, cache)
         else:
-            states = self.model(ids, self.memory, self.memory_keep, cache=cache)
+            states = self.model(ids, self.memory, self.memory_keep, keep, cache)
         return self.model.logits(states[:, -1:])[:, 0]  # (B, T, D) -> (B, V)
 
 
@@ -321,13 +333,20 @@ def _prepare(
 
 
 def _prepare_from(
-    model: EncoderDecoder, memory: Tensor, memory_keep: Tensor | None, n_new: int
+    model: EncoderDecoder,
+    memory: Tensor,
+    memory_keep: Tensor | None,
+    n_new: int,
+    begun: Sequence[Sequence[int]] | None = None,
 ) -> _Prepared:
-    start = model.config.decoder_start_id
-    if start is None:
-        raise UsageError("the model's configuration names no token to begin an answer with.")
-    first = torch.full((len(memory), 1), start, device=model.device)
-    return _LastLogits(model, memory, memory_keep), model.new_cache(1 + n_new), None, first
+    if begun is None:
+        start = model.config.decoder_start_id
+        if start is None:
+            raise UsageError("the model's configuration names no token to begin an answer with.")
+        begun = [[start]] * len(memory)
+    ids, keep = pad_left(begun, model.config.pad_id or 0, model.device)
+    cache = model.new_cache(ids.size(1) + n_new)
+    return _LastLogits(model, memory, memory_keep), cache, keep, ids
 
 
 def pad_left(
