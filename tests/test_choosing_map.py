@@ -329,6 +329,11 @@ def test_the_table_and_the_picture(tmp_path):
     some = MeasuredMap(about(), (*textbook_map().places[:2], place("disjoint", 300, [tied])))
     table = map_table(some)
     assert all(len(line) <= 80 for line in table.splitlines())
+    assert table.splitlines()[1] == "worlds 301, 302"
+    one = MeasuredMap({**about(), "seeds": [301]}, some.places)
+    assert map_table(one).splitlines()[1] == (
+        "world 301 alone, so that no interval tells what another world would change"
+    )
     assert "shared wording (perplexity of the base 12.5), 300 things" in table
     assert (
         f"{'25%':>8}{'0.000':>13} {'0.720':>13} {'0.400':>13} {'0.600':>13} {'0.900':>13}*" in table

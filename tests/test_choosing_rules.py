@@ -49,7 +49,7 @@ def test_the_most_accurate_arm_is_advised():
     assert "(disjoint wording, 300 things, 25% changed), exact match" in said
     assert f" > {RAFT:<18}0.900 [0.880, 0.920]" in said
     assert "ahead of fine-tuned by 0.180 [0.160, 0.200], paired by question." in said
-    assert "small-base on medicine, 2 seeds of 200 questions" in said
+    assert "small-base on medicine, 200 questions in each world (worlds 301, 302); the" in said
     assert "those of a slide rule" in said
     assert "Its reader learned from 2,000 labelled questions, 1.0 times each." in said
     assert "nearest to your" not in said

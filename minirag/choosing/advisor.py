@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.choosing.measured_map import Cell, MeasuredMap, Place
+from minirag.choosing.measured_map import Cell, MeasuredMap, Place, worlds
 from minirag.choosing.rules import Decision, Needs, decide, year_of
 from minirag.combination.arms import ARMS, Arm
 from minirag.intervals import Interval
@@ -86,13 +86,12 @@ class Advice:
         if decision.arm is not None:
             lines += ["", *_costs(self.needs, decision, place, cell)]
         lines += ["", *_changes_of_mind(self.needs, self.changes)]
-        seeds = len(next(iter(cell.by_seed.values())))
         base, domain, device = (self.about[key] for key in ("base", "domain", "machine"))
         return [
             *lines,
             "",
-            f"measured with {base} on {domain}, {seeds} seeds of {cell.n} questions; the seconds "
-            f"are those of {device['device']}.",
+            f"measured with {base} on {domain}, {cell.n} questions in each world ("
+            f"{worlds(self.about)}); the seconds are those of {device['device']}.",
         ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minirag.choosing.measured_map import MeasuredMap, Place
+from minirag.choosing.measured_map import MeasuredMap, Place, worlds
 from minirag.combination.arms import ARMS
 
 _WIDTH = 13
@@ -14,8 +14,9 @@ def map_table(measured: MeasuredMap) -> str:
     """Exact match of all arms in every cell; who is first, and where that changes."""
     about = measured.about
     lines = [
-        f"exact match of {about['base']} on {about['domain']}, {len(about['seeds'])} seeds of "
-        f"{about['questions']} questions a cell",
+        f"exact match of {about['base']} on {about['domain']}, {about['questions']} questions a "
+        "cell and world,",
+        worlds(about),
         "* is the most accurate; = is tied with it: the paired difference may be nothing",
     ]
     for place in measured.places:

@@ -128,6 +128,14 @@ class Hand:
         )
 
 
+def worlds(about: Mapping[str, Any]) -> str:
+    """In which worlds a map was measured; with one, what its intervals leave out."""
+    seeds = about["seeds"]
+    if len(seeds) == 1:
+        return f"world {seeds[0]} alone, so that no interval tells what another world would change"
+    return f"worlds {', '.join(map(str, seeds))}"
+
+
 @dataclass(frozen=True)
 class MeasuredMap:
     """All places, and how they were measured."""
