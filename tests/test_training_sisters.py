@@ -54,6 +54,7 @@ from minirag.training.pairs import (
 from minirag.training.pretrain import pretrain
 from minirag.training.recipes import RECIPES, Stage
 from minirag.training.run import form_of, reading_loss
+from minirag.training.warm_start import begin_with
 from minirag.transformer.checkpoints import load
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.generation import Sampling, generate
@@ -374,6 +375,41 @@ def test_answers_in_a_batch_are_those_one_by_one(tokenizer: Tokenizer) -> None:
     together = answer_exercises(model, tokenizer, exercises)
     for exercise, answered in zip(exercises, together, strict=True):
         assert answer_exercises(model, tokenizer, [exercise]) == [answered]
+
+
+# ------------------------------------------------------------------------- beginning with a reader
+
+
+def test_both_towers_begin_as_the_reader(tokenizer: Tokenizer) -> None:
+    reader = _louder(Decoder(_config("decoder", tokenizer, bias=True), seed=1))
+    config = _config("encoder-decoder", tokenizer, bias=True, n_decoder_layers=1)
+    more = dataclasses.replace(config, vocab_size=config.vocab_size + 1)
+    model = EncoderDecoder(more, seed=2)
+    last = model.encoder.embeddings.token.weight[-1].clone()
+    begin_with(model, reader)
+    assert torch.equal(model.encoder.embeddings.token.weight[-1], last)
+    ids = torch.tensor([tokenizer.encode(_TEXTS[0])])
+    # Read from left to right alone, the encoder says what the reader says.
+    torch.testing.assert_close(model.encoder(ids, None, causal=True), reader(ids))
+    block, read = model.decoder.blocks[0], reader.tower.blocks[0]
+    for name in ("query", "key", "value", "output"):
+        own, cross = getattr(block.attention, name), getattr(block.cross, name)
+        assert torch.equal(own.weight, getattr(read.attention, name).weight)
+        assert torch.equal(cross.weight, own.weight)
+        assert cross.weight.data_ptr() != own.weight.data_ptr()  # and learns on its own
+
+
+def test_a_reader_of_another_shape_is_no_beginning(tokenizer: Tokenizer) -> None:
+    reader = Decoder(_config("decoder", tokenizer))
+    config = _config("encoder-decoder", tokenizer)
+    for other, said in (
+        (dataclasses.replace(config, d_ff=32), "another shape: d_ff differs"),
+        (dataclasses.replace(config, d_ff=32, n_heads=1), "n_heads, d_ff differ"),
+        (dataclasses.replace(config, n_decoder_layers=3), "up to 3 blocks and"),
+        (dataclasses.replace(config, vocab_size=300), "and 300 tokens"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            begin_with(EncoderDecoder(other), reader)
 
 
 # ------------------------------------------------------------------------------------------- runs

@@ -113,8 +113,8 @@ _ENCODER_DECODER = _Prose(
     what="""\
 A small encoder-decoder of the laboratory that **reads**: its encoder reads each passage apart, with
 the question, in both directions; its decoder looks at all of them together and writes the answer,
-or that there is none (fusion in the decoder). It was trained from nothing on generated text about
-an invented country, by minirag's own loop: first to restore damaged texts, then to answer.""",
+or that there is none (fusion in the decoder). {began} on generated text about an
+invented country, by minirag's own loop: first to restore damaged texts, then to answer.""",
     data="""\
 texts in English and Spanish with hidden spans and shuffled sentences, to be restored; then
   reading exercises (one to four passages, several questions each, some unanswerable) and questions
@@ -174,7 +174,7 @@ def card(directory: Path) -> str:
         processor_minutes = training["processor_seconds"] / 60
         return _TEMPLATE.format(
             name=recipe["name"],
-            what=prose.what,
+            what=prose.what.format(began=_began(recipe)),
             parameters=f"{training['parameters']:,}",
             shape=_shape(recipe),
             max_length=recipe["max_length"],
@@ -269,6 +269,12 @@ def _shape(recipe: dict[str, Any]) -> str:
         f"{layers} of width {recipe['d_model']}, {recipe['n_heads']} heads, "
         f"feed-forward {recipe['d_ff']}, rotary"
     )
+
+
+def _began(recipe: dict[str, Any]) -> str:
+    if name := recipe.get("begins_with"):
+        return f"It began with the blocks of {name} in both, and was trained"
+    return "It was trained from nothing"
 
 
 def _vocabulary(recipe: dict[str, Any]) -> str:

@@ -29,8 +29,9 @@ from minirag.training.masking import MaskedBatch, MaskingForm, masked_loss
 from minirag.training.pairs import DenoisingForm, PairBatch, ReadingPairForm, fused_memory
 from minirag.training.recipes import Recipe, Task
 from minirag.training.resumable import ResumableRun
+from minirag.training.warm_start import begin_with
 from minirag.training.weights import locate_weights
-from minirag.transformer.checkpoints import AnyModel
+from minirag.transformer.checkpoints import AnyModel, load
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import MODELS, Decoder, Encoder, EncoderDecoder, Model
 
@@ -119,6 +120,11 @@ class Pretraining(ResumableRun):
     ) -> None:
         config = recipe.config(tokenizer)
         model = MODELS[config.kind](config, seed)
+        if recipe.begins_with is not None:
+            reader = load(locate_weights(recipe.begins_with))
+            assert isinstance(model, EncoderDecoder)  # recipes see to it
+            assert isinstance(reader, Decoder)
+            begin_with(model, reader)
         super().__init__(recipe, model, tokenizer, seed, out, machine, Position())
 
     def batches(self) -> ExerciseBatches:
