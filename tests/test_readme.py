@@ -1,0 +1,88 @@
+"""What the README says was measured is what the result files hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from minirag.combination.arms import ARMS
+from minirag.combination.claims import claims_named
+from minirag.corpus.slices import SLICES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+RESULTS = ROOT / "lessons" / "results"
+
+
+def _tables(heading: str) -> list[list[list[str]]]:
+    """The tables of a section: their rows, without the lines under the heads; a text a cell."""
+    section = re.split(rf"^## {heading}$", README, flags=re.M)[1].split("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", section, flags=re.M)
+    return [
+        [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in table.splitlines()
+            if not set(line) <= set("|-: ")
+        ]
+        for table in tables
+    ]
+
+
+def _percent(interval: list[float]) -> str:
+    value, low, high = (f"{100 * x:.0f}" for x in interval)
+    return f"{value} [{low}, {high}]"
+
+
+def test_the_arms_are_right_as_often_as_it_says() -> None:
+    head, *rows = _tables("What came out")[0]
+    assert head[1:] == list(SLICES)
+    assert [row[0] for row in rows] == [arm.name for arm in ARMS]
+    result = json.loads((RESULTS / "compare-medicine-gpt-base.json").read_text("utf-8"))
+    cells = {(c["arm"], c["slice"]): c for c in result["cells"] if c["language"] == "both"}
+    for arm, *scores in rows:
+        assert scores == [_percent(cells[arm, slice]["right"]) for slice in SLICES]
+    n = {cells[arm.name, slice]["n"] for arm in ARMS for slice in SLICES}
+    assert f"worlds {', '.join(map(str, result['seeds']))}" in README
+    assert f"{min(n)} questions of each kind in each world" in " ".join(README.split())
+
+
+def test_the_sentences_say_what_the_result_says() -> None:
+    result = json.loads((RESULTS / "compare-medicine-gpt-base.json").read_text("utf-8"))
+    domain = ("stable", "unseen", "updated", "new")
+    both = [row for key in ("finding", "lost") for row in result[key] if row["language"] == "both"]
+
+    def mean(key: str) -> float:
+        """Over the domain's slices, in per cent."""
+        rows = [
+            r for r in both if r["slice"] in domain and r.get("arm", "RAFT + RAG") == "RAFT + RAG"
+        ]
+        values = [r[key][0][0] if key == "recall" else r[key] for r in rows if key in r]
+        assert len(values) == 4
+        return 100 * sum(values) / 4
+
+    (unanswerable,) = (
+        r for r in both if (r.get("arm"), r["slice"]) == ("RAFT + RAG", "unanswerable")
+    )
+    text = " ".join(README.split())
+    assert f"finds the document in {mean('recall'):.0f} of 100 cases" in text
+    assert f"misreads {mean('reading'):.0f} and refuses {mean('refusing'):.0f};" in text
+    assert f"answers {100 * unanswerable['refusing']:.0f} all the same" in text
+
+
+def test_the_verdicts_are_those_of_the_ledger() -> None:
+    _, *rows = _tables("What came out")[1]
+    measured = [claim for claim in claims_named(()) if (RESULTS / f"{claim.id}.json").is_file()]
+    assert [row[0] for row in rows] == [claim.id for claim in measured]
+    for (_, sentence, verdict), claim in zip(rows, measured, strict=True):
+        result = json.loads((RESULTS / f"{claim.id}.json").read_text("utf-8"))
+        assert sentence == claim.sentence
+        assert verdict == result["verdict"]
+        assert not result["reduced"]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"lessons/results/([\w.-]+)", README))))
+def test_the_files_that_it_names_are_there(name: str) -> None:
+    assert (RESULTS / name.rstrip(".")).exists()
