@@ -14,16 +14,19 @@ from minirag.choosing import measuring
 from minirag.choosing.grid import REDUCED, SPECIALISATIONS, Grid
 from minirag.choosing.map_picture import draw_map
 from minirag.choosing.map_table import map_table
-from minirag.choosing.measured_map import Answering, MeasuredMap
+from minirag.choosing.measured_map import Answering, MeasuredMap, shipped_map
 from minirag.cli.main import main
 from minirag.combination import compare
+from minirag.combination.collection import ENCODER
 from minirag.combination.fine_tuned import FineTuned
 from minirag.combination.workbench import Workbench
 from minirag.corpus.phrasings import load, load_half, load_plain, phrasings_of
 from minirag.corpus.slices import training_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, UsageError
+from minirag.finetuning.base import Base, fingerprint
 from minirag.intervals import Interval, clustered_bootstrap
+from minirag.retrieval.encoder import BiEncoder
 from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
 
@@ -347,6 +350,21 @@ def test_the_table_and_the_picture(tmp_path):
     pytest.importorskip("matplotlib")
     draw_map(some, tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_map_that_comes_along_is_of_the_weights_that_come_along():
+    measured = MeasuredMap.load(shipped_map())
+    base, encoder = Base.load(measured.about["base"]), BiEncoder.load(ENCODER)
+    assert measured.about["weights"] == {
+        "base": fingerprint(base.model),
+        "encoder": encoder.fingerprint,
+    }
+    places = {(spot.specialisation, spot.entities) for spot in measured.places}
+    assert places == set(itertools.product(SPECIALISATIONS, Grid().sizes))
+    for spot in measured.places:
+        assert [cell.volatility for cell in spot.cells] == list(Grid().volatilities)
+        # Weights can't know what has changed since: else something leaks.
+        assert spot.cells[-1].right[TUNED].value < 0.05
 
 
 # ------------------------------------------------------------------------------------ command line
