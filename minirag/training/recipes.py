@@ -195,10 +195,8 @@ BERT_BASE = Recipe(
     stages=(Stage(_TEXTS, task="masking"),),
 )
 
-# It begins with gpt-base's blocks (see warm_start.py), which can read: after 300 steps of _HARDER
-# alone it answered .78 / .82 (en / es) with one passage and .47 / .33 with three (wordings of
-# training, n = 60, one run); from nothing, by a curriculum like gpt-base's, .68 / .63 and .24 / .23
-# after 1,250 (n = 80). So it needs nothing easier first.
+# It begins with gpt-base's blocks (see warm_start.py), which can read: nothing needs to be easier
+# first than one and two passages.
 BART_BASE = Recipe(
     name="bart-base",
     vocabulary_of="gpt-base",
