@@ -67,12 +67,18 @@ def reading_example(passages: Iterable[str], questions: Iterable[tuple[str, str 
 
 
 def reading_sources(passages: Sequence[str], questions: Sequence[str]) -> list[str]:
-    """What the encoder of an encoder-decoder reads: every passage apart, each with all questions.
+    """What the encoder of an encoder-decoder reads: every passage apart and alone.
 
-    Without passages the questions stand alone: closed book.
+    The decoder knows what is asked; it is given the questions. Fusion in the decoder (Izacard and
+    Grave 2021) writes the question before every passage. Here that does harm: an exercise asks
+    about several entities, so that every part would hold every name, and a decoder that looks for
+    a name would find it in each of them. Without it a passage reads the same whatever is asked.
+
+    Without passages the questions are what is read: closed book.
     """
-    asked = "".join(f"{QUESTION} {_plain(question)}" for question in questions)
-    return [asked + f"{PASSAGE} {_plain(passage)}" for passage in passages] or [asked]
+    if not passages:
+        return ["".join(f"{QUESTION} {_plain(question)}" for question in questions)]
+    return [f"{PASSAGE} {_plain(passage)}" for passage in passages]
 
 
 def framing_tokenizer(tokenizer: Tokenizer) -> Tokenizer:

@@ -53,7 +53,7 @@ def answer_exercises(
 ) -> list[Answered]:
     """The model's greedy answer to the first question of each exercise, in the given order.
 
-    An encoder-decoder reads every passage apart, with the question.
+    An encoder-decoder reads every passage apart.
     """
     exercises = list(exercises)
     asked = [(e.passages, e.questions[0].text) for e in exercises]

@@ -2,11 +2,10 @@
 
 Two tasks share one shape. **Denoising** (Lewis et al. 2020, BART): spans of a text are hidden
 behind one mask each and its sentences are shuffled; the decoder writes the text as it was.
-**Reading**: every passage is read apart, each with all the questions, and the decoder, looking at
-all of them together, writes the answers (fusion in the decoder, Izacard and Grave 2021): ten
-passages cost ten times one, not a hundred times. Each answer follows its question, which is given
-to the decoder when it is asked: one that had to write answers alone would have to count which
-question it has come to.
+**Reading**: every passage is read apart, and the decoder, looking at all of them together, writes
+the answers (fusion in the decoder, Izacard and Grave 2021): ten passages cost ten times one, not a
+hundred times. Each answer follows its question, which is given to the decoder when it is asked: one
+that had to write answers alone would have to count which question it has come to.
 """
 
 from __future__ import annotations
@@ -156,7 +155,7 @@ def _poisson(dice: Dice, mean: float) -> int:
 
 @dataclass(frozen=True)
 class ReadingPairForm(_PairForm):
-    """Passages with the questions in, answers out, each behind its question."""
+    """Passages in, answers out, each behind its question."""
 
     tokenizer: Tokenizer
 
