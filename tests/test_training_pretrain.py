@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from minirag.cli.main import main
-from minirag.corpus.exercises import ExerciseMix
+from minirag.corpus.dice import Dice
+from minirag.corpus.exercises import ExerciseMix, draw_exercise
 from minirag.errors import ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
 from minirag.training import report as reporting
@@ -30,7 +31,7 @@ from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import GPT_BASE, RECIPES, Recipe, Stage, recipe_named
 from minirag.training.report import well_known_fingerprint
 from minirag.training.resume import read_run
-from minirag.training.run import Pretraining
+from minirag.training.run import Pretraining, train_tokenizer
 from minirag.training.vocabulary import compare_vocabularies
 from minirag.training.weights import (
     inspect_weights,
@@ -224,6 +225,36 @@ def test_a_finished_run_is_a_model_with_a_card(
     assert problems(tmp_path) == [
         f"{tmp_path / 'scores.json'} is not the file that checksums.json was made for."
     ]
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "English"), ("es", "Spanish")])
+def test_a_run_may_be_in_one_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, word: str
+) -> None:
+    assert TINY.languages == ("en", "es")
+    alone = TINY.in_language(language).with_steps(2)
+    assert alone.languages == (language,)
+    drawn = [draw_exercise(Dice(4), alone.mix_at(step)).language for step in (0, 1) * 20]
+    assert set(drawn) == {language}
+    monkeypatch.setattr(reporting, "reading_tests", validation_tests)
+    watching = dataclasses.replace(QUIET, report_questions=2, validate_every=1, questions=1)
+    scores = pretrain(alone, tmp_path, machine=CPU, watching=watching)
+    assert {s.name[:2] for s in scores} == {language}
+    validations = json.loads((tmp_path / "curve.json").read_text("utf-8"))["validations"]
+    assert {name[:2] for v in validations for name in v["scores"]} == {language}
+    text = card(tmp_path)
+    assert f"language: [{language}]" in text
+    assert f"reading exercises in {word} (one" in text
+    assert card_agrees(tmp_path)
+    # Its vocabulary is learned from the same language.
+    both, own = train_tokenizer(TINY), Tokenizer.load(tmp_path)
+    sentence = "¿En qué ciudad está la posada?" if language == "es" else "In which town is the inn?"
+    assert len(own.encode(sentence)) < len(both.encode(sentence))
+    other = TINY.in_language("es" if language == "en" else "en").with_steps(2)
+    with pytest.raises(UsageError, match="stages"):
+        pretrain(other, tmp_path, machine=CPU, watching=QUIET, resume=True)
+    with pytest.raises(UsageError, match="'fr'"):
+        TINY.in_language("fr")
 
 
 def test_answers_do_not_depend_on_the_batch(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="exactly N steps; a resumed run can be given another N before its rate falls",
     )
+    parser.add_argument(
+        "--language",
+        choices=("en", "es"),
+        help="learn one language alone, from twice the exercises in it (default: both)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where the model goes (default: runs/RECIPE)"
@@ -84,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
     from minirag.transformer.machine import this_machine
 
     recipe = recipe_named(args.recipe)
-    out = args.out or Path("runs") / recipe.name
+    name, asked = recipe.name, f"minirag pretrain {recipe.name}"
+    if args.language is not None:
+        recipe = recipe.in_language(args.language)
+        name, asked = f"{name}-{args.language}", f"{asked} --language {args.language}"
+    out = args.out or Path("runs") / name
     if args.compare_vocabularies:
         return _compare_vocabularies(recipe, out, args.json)
     machine = this_machine(args.precision)
@@ -100,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             report_questions=args.questions,
             bar=not args.json,
         ),
-        command=f"minirag pretrain {recipe.name} --steps {recipe.steps} --seed {args.seed}",
+        command=f"{asked} --steps {recipe.steps} --seed {args.seed}",
     )
     if args.json:
         body = {"out": str(out), "steps": recipe.steps, "scores": [s.as_json() for s in scores]}

@@ -23,7 +23,7 @@ VOCABULARY = "vocabulary.json"
 _TEMPLATE = """\
 ---
 license: mit
-language: [en, es]
+language: [{languages}]
 ---
 
 # {name}
@@ -98,7 +98,7 @@ A small decoder of the laboratory that **reads**: given passages and a question 
 out of them, or says that they don't contain it; without passages it answers from memory. It was
 trained from nothing on generated text about an invented country, by minirag's own loop.""",
     data="""\
-reading exercises in English and Spanish (one to four passages, several questions each, some
+reading exercises in {in_languages} (one to four passages, several questions each, some
   unanswerable); questions about well-known entities without passages; plain text.""",
     limits="""\
 - It knows nothing of the real world, and it can't chat: it knows one prompt format
@@ -111,12 +111,12 @@ reading exercises in English and Spanish (one to four passages, several question
 
 _ENCODER_DECODER = _Prose(
     what="""\
-A small encoder-decoder of the laboratory that **reads**: its encoder reads each passage apart, with
-the question, in both directions; its decoder looks at all of them together and writes the answer,
-or that there is none (fusion in the decoder). {began} on generated text about an
+A small encoder-decoder of the laboratory that **reads**: its encoder reads each passage apart, in
+both directions; its decoder knows the question, looks at all passages together and writes the
+answer, or that there is none (fusion in the decoder). {began} on generated text about an
 invented country, by minirag's own loop: first to restore damaged texts, then to answer.""",
     data="""\
-texts in English and Spanish with hidden spans and shuffled sentences, to be restored; then
+texts in {in_languages} with hidden spans and shuffled sentences, to be restored; then
   reading exercises (one to four passages, several questions each, some unanswerable) and questions
   about well-known entities without passages.""",
     limits="""\
@@ -134,7 +134,7 @@ A small encoder of the laboratory that reads in both directions: the start of th
 the classifiers. It was trained from nothing on generated text about an invented country, by
 minirag's own loop, to fill the gaps in damaged texts.""",
     data="""\
-encyclopaedia entries, stories, letters and lists in English and Spanish, one or two passages
+encyclopaedia entries, stories, letters and lists in {in_languages}, one or two passages
   each; 15 % of the words chosen: 80 % of these are masked, 10 % exchanged, 10 % left alone.""",
     loss="loss = mean over the hidden tokens",
     measured="""\
@@ -151,6 +151,7 @@ is in the words themselves.""",
     header="| measured | n | right |\n|---|---|---|",
 )
 
+_BOTH = {"en": "English", "es": "Spanish"}
 _PROSE = {"decoder": _DECODER, "encoder": _ENCODER, "encoder-decoder": _ENCODER_DECODER}
 
 
@@ -170,6 +171,10 @@ def card(directory: Path) -> str:
         recipe, machine = training["recipe"], training["machine"]
         prose = _PROSE[recipe.get("kind", "decoder")]
         last = recipe["stages"][-1]["mix"]
+        english = last["english"]
+        languages = (
+            {"en": "English"} if english == 1 else {"es": "Spanish"} if not english else _BOTH
+        )
         minutes = training["seconds"] / 60
         processor_minutes = training["processor_seconds"] / 60
         return _TEMPLATE.format(
@@ -179,7 +184,8 @@ def card(directory: Path) -> str:
             shape=_shape(recipe),
             max_length=recipe["max_length"],
             vocabulary=_vocabulary(recipe),
-            data=prose.data,
+            languages=", ".join(languages),
+            data=prose.data.format(in_languages=" and ".join(languages.values())),
             nonce=f"{100 * last['nonce']:.0f}",
             everyday=f"{100 * last.get('everyday', 0):.0f}",
             command=training["command"],

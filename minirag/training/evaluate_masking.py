@@ -37,13 +37,15 @@ _NOTHING_REFUSED = Interval(0.0, 0.0, 0.0)
 
 
 @torch.inference_mode()
-def masked_accuracy(model: Encoder, tokenizer: Tokenizer, seed: int, n: int) -> list[Score]:
+def masked_accuracy(
+    model: Encoder, tokenizer: Tokenizer, seed: int, n: int, languages: Sequence[str] = LANGUAGES
+) -> list[Score]:
     """Share of hidden tokens that are told, in texts of unseen entities and phrasings.
 
     Names and numbers are drawn from open sets, so that no model can tell all.
     """
     scores = []
-    for language in LANGUAGES:
+    for language in languages:
         form = MaskingForm(tokenizer)
         exercises = reading_set(seed, language, n, 1)
         sequences = form.sequences(exercises, Dice(seed, "masking", language))

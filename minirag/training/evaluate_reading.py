@@ -141,17 +141,17 @@ class ReadingTest:
     exercises: list[ReadingExercise]
 
 
-def validation_tests(seed: int, n: int) -> list[ReadingTest]:
-    """The few tests that a run is watched by: one and three passages in both languages."""
+def validation_tests(seed: int, n: int, languages: Sequence[str] = LANGUAGES) -> list[ReadingTest]:
+    """The few tests that a run is watched by: one and three passages in each language."""
     return [
         ReadingTest(f"{language}/{_passages(k)}", reading_set(seed, language, n, k))
-        for language in LANGUAGES
+        for language in languages
         for k in (1, 3)
     ]
 
 
-def reading_tests(seed: int, n: int) -> list[ReadingTest]:
-    """The tests of a finished base model, in both languages.
+def reading_tests(seed: int, n: int, languages: Sequence[str] = LANGUAGES) -> list[ReadingTest]:
+    """The tests of a finished base model, in each language.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def reading_tests(seed: int, n: int) -> list[ReadingTest]:
         Questions a test; the well-known facts are asked for once each, however many there are.
     """
     tests = []
-    for language in LANGUAGES:
+    for language in languages:
         for k in (1, 2, 3, 4):
             name = f"{language}/{_passages(k)}"
             tests.append(ReadingTest(name, reading_set(seed, language, n, k)))

@@ -104,7 +104,8 @@ def pretrain(
     )
     save(run.model, out, torch.bfloat16)
     _save_training(run, command)
-    return report(out, watching.report_questions) if watching.report_questions else []
+    n = watching.report_questions
+    return report(out, n, recipe.languages) if n else []
 
 
 def _validate(run: Pretraining, questions: int) -> str:
@@ -112,9 +113,11 @@ def _validate(run: Pretraining, questions: int) -> str:
     answered: list[list[Answered]] = []
     if isinstance(run.model, Encoder):
         run.model.eval()
-        scores = masked_accuracy(run.model, run.tokenizer, DEVELOPMENT_SEED, questions)
+        scores = masked_accuracy(
+            run.model, run.tokenizer, DEVELOPMENT_SEED, questions, run.recipe.languages
+        )
     else:
-        tests = validation_tests(DEVELOPMENT_SEED, questions)
+        tests = validation_tests(DEVELOPMENT_SEED, questions, run.recipe.languages)
         answered = [answer_exercises(run.model, run.tokenizer, t.exercises) for t in tests]
         scores = [score(t.name, a) for t, a in zip(tests, answered, strict=True)]
     shares = {s.name: round(s.right.value, 4) for s in scores}

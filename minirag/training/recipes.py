@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minirag.corpus.exercises import ExerciseMix
+from minirag.corpus.grammar import LANGUAGES, check_language
 from minirag.errors import UsageError
 from minirag.text.reading_format import ANSWER
 from minirag.text.tokenizer import Tokenizer
@@ -98,6 +99,23 @@ class Recipe:
     def schedule(self) -> Schedule:
         """The course of the rate."""
         return Schedule(self.steps, self.warmup_steps, self.decay_share)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that its exercises are in."""
+        english = [stage.mix.english for stage in self.stages]
+        some = {"en": max(english) > 0, "es": min(english) < 1}
+        return tuple(language for language in LANGUAGES if some[language])
+
+    def in_language(self, language: str) -> Recipe:
+        """The same for one language alone: twice the exercises of it in as many steps."""
+        check_language(language)
+        english = float(language == "en")
+        alone = [
+            dataclasses.replace(stage, mix=dataclasses.replace(stage.mix, english=english))
+            for stage in self.stages
+        ]
+        return dataclasses.replace(self, stages=tuple(alone))
 
     def mix_at(self, step: int) -> ExerciseMix:
         """What the exercises are like at a step."""

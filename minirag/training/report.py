@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from minirag.corpus.general import well_known
+from minirag.corpus.grammar import LANGUAGES
 from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import SCORES, save_card
@@ -19,14 +21,15 @@ from minirag.transformer.models import Encoder
 REPORT_SEED = 1001  # of the worlds that the model card reports: nothing is chosen by them
 
 
-def report(directory: Path, questions: int) -> list[Score]:
+def report(directory: Path, questions: int, languages: Sequence[str] = LANGUAGES) -> list[Score]:
     """Test a finished model as it lies on the disk; write its scores, card and checksums."""
     model, tokenizer = load(directory), Tokenizer.load(directory)
     if isinstance(model, Encoder):
-        scores = masked_accuracy(model, tokenizer, REPORT_SEED, questions)
+        scores = masked_accuracy(model, tokenizer, REPORT_SEED, questions, languages)
         scores += probe_scores(model, tokenizer, REPORT_SEED)
     else:
-        scores = evaluate_reading(model, tokenizer, reading_tests(REPORT_SEED, questions))
+        tests = reading_tests(REPORT_SEED, questions, languages)
+        scores = evaluate_reading(model, tokenizer, tests)
     body = {
         "seed": REPORT_SEED,
         "interval": "95 % Wilson",

@@ -44,9 +44,10 @@ def make_tokenizer(recipe: Recipe) -> Tokenizer:
 
 
 def train_tokenizer(recipe: Recipe) -> Tokenizer:
-    """Learn the vocabulary from general text and nonce exercises in both languages."""
+    """Learn the vocabulary from exercises of all kinds, in the languages of the recipe."""
     dice = Dice(recipe.name, "tokenizer")
-    exercises = (draw_exercise(dice, ExerciseMix()) for _ in range(recipe.tokenizer_exercises))
+    mix = ExerciseMix(english=recipe.stages[-1].mix.english)
+    exercises = (draw_exercise(dice, mix) for _ in range(recipe.tokenizer_exercises))
     texts = (
         text
         for exercise in exercises
