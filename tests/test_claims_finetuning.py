@@ -19,6 +19,7 @@ from minirag.combination.claims import f2_rate as f2
 from minirag.combination.claims import f3_freezing as f3
 from minirag.combination.claims import f4_adaptation as f4
 from minirag.combination.claims import f5_forgetting as f5
+from minirag.combination.claims import x2_too_large as x2
 from minirag.combination.claims.adapting import TINY, Fitting, Training
 from minirag.combination.ledger import changed, run_claim
 from minirag.combination.seeds import question_seed
@@ -273,6 +274,26 @@ def test_trainings_are_short_and_shared() -> None:
     for settings in full.values():
         assert len(settings.seeds) >= 3
         assert not set(settings.seeds) & set(settings.development)
+
+
+def test_an_experiment_rehearses_only_where_that_is_its_remedy() -> None:
+    """The recipes rehearse by themselves: "no remedy" was a fifth of general exercises once."""
+    settings = f5.CLAIM.full
+    for way in f5.LEARNED:
+        assert settings.recipes[way].rehearsal > 0
+        assert f4.maker(f4.CLAIM.full, way)(301, 1e-3).config.rehearsal == 0
+        nothing, *remedies = (
+            f5._training(settings, way, remedy, 301, 1e-3).config
+            for remedy in (f5.NOTHING, *f5.REMEDIES)
+        )
+        assert (nothing.rehearsal, nothing.patience, nothing.max_forgetting) == (0, None, None)
+        assert [config.rehearsal for config in remedies] == [0, 0.25, 0.25]
+        assert [config.max_forgetting for config in remedies] == [0.03, None, 0.03]
+        assert [config.patience for config in remedies] == [3, None, 3]
+    assert f1._training(f1.CLAIM.full, "from scratch", 301, 1e-3, 1.0).config.rehearsal == 0
+    # Facts learned by heart are asked with passages, too: there the recipe is kept whole.
+    by_heart = x2.by_heart.training(x2.CLAIM.full, 301, 1e-3, 48).config
+    assert by_heart.rehearsal == x2.CLAIM.full.recipes["closed-book"].rehearsal > 0
 
 
 def test_from_scratch_differs_in_its_beginning_and_its_loss_alone() -> None:

@@ -127,7 +127,9 @@ def training(
     tokens : int, optional
         Default: those of the data's way.
     **options
-        Of the configuration, where it is not the way's recipe.
+        Of the configuration, where it is not the way's recipe. The recipe's rehearsal is left out
+        unless it is asked for: it would hide what is forgotten, and a model that begins from
+        scratch would learn from more than the domain.
     """
     data = dataclasses.replace(data or settings.data, world_seed=seed)
     tokens = tokens or tokens_for(settings, data.way)
@@ -135,7 +137,7 @@ def training(
     fixed: dict[str, Any] = {
         "rate": rate, "seed": seed, "tokens_per_batch": settings.tokens_per_batch,
         "epochs": steps, "max_steps": steps,  # an epoch has a step at least
-        "patience": None, "validate_every": 0, "checkpoint_every": 0,
+        "patience": None, "validate_every": 0, "checkpoint_every": 0, "rehearsal": 0.0,
     }  # fmt: skip
     if scratch:
         fixed["rest_weight"] = settings.rest_weight_from_scratch

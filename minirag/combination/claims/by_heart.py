@@ -62,7 +62,9 @@ def training(settings: ByHeart, seed: int, rate: float, entities: int) -> Traini
         changing=0,
         paraphrases=settings.paraphrases,
     )
-    how: dict[str, Any] = {"epochs": settings.passes, "max_steps": None}
+    # with the recipe's rehearsal: what is learned is asked with passages, too
+    rehearsal = settings.recipes["closed-book"].rehearsal
+    how: dict[str, Any] = {"epochs": settings.passes, "max_steps": None, "rehearsal": rehearsal}
     return adapting.training(settings, seed, rate, data=data, **how)
 
 

@@ -183,7 +183,7 @@ CLAIM = Claim(
     "interval of the paired difference in exact match lies above 0; and if fine-tuning is ahead in "
     "the same sense with a tenth of the data against all of it from scratch, and in an eighth of "
     "the time. Only when, where it is.",
-    version=2,
+    version=3,
     full=Settings(),
     reduced=Settings(
         **TINY,
