@@ -113,8 +113,11 @@ _ENCODER_DECODER = _Prose(
     what="""\
 A small encoder-decoder of the laboratory that **reads**: its encoder reads each passage apart, in
 both directions; its decoder knows the question, looks at all passages together and writes the
-answer, or that there is none (fusion in the decoder). {began} on generated text about an
-invented country, by minirag's own loop: first to restore damaged texts, then to answer.""",
+answer, or that there is none (fusion in the decoder).
+
+{began}
+on generated text about an invented country, by minirag's own loop: first to restore damaged texts,
+then to answer.""",
     data="""\
 texts in {in_languages} with hidden spans and shuffled sentences, to be restored; then
   reading exercises (one to four passages, several questions each, some unanswerable) and questions
