@@ -72,6 +72,8 @@ def test_only_this_bench_draws(capsys):
 def test_mistakes_are_told_by_what_was_typed(capsys):
     assert main(["bench", "search", "--threads", "0"]) == 64
     assert "--threads is 0: give 1 or more." in capsys.readouterr().err
+    assert main(["bench", "passages", "--questions", "0"]) == 64
+    assert "--questions is 0: give 1 or more." in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["bench", "fly"])
     assert "argument BENCH: invalid choice: 'fly'" in capsys.readouterr().err

@@ -52,6 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--picture", metavar="FILE", type=Path, help="passages: draw the curves into this PNG file"
     )
+    parser.add_argument(
+        "--questions", type=int, default=100, metavar="N",
+        help="passages: of each number of passages (default: 100)",
+    )  # fmt: skip
     add = parser.add_argument_group("finetune").add_argument
     add(
         "--model", default="gpt-base", metavar="MODEL",
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from minirag.errors import UsageError
 
-    check_counts(args, "threads", "rounds", "batch_tokens")
+    check_counts(args, "threads", "rounds", "batch_tokens", "questions")
     if args.picture is not None:
         if args.what != "passages":
             raise UsageError(f"--picture goes with `bench passages`, not with `bench {args.what}`.")
@@ -166,9 +170,9 @@ def _passages(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     there = {path.name for path in shipped()}
     readers = [(name, locate_weights(name)) for name in READERS if name in there]
-    costs = bench_passages(readers, n=100, bar=show_bars(args))
+    costs = bench_passages(readers, n=args.questions, bar=show_bars(args))
     if not args.json:
-        print(f"{args.threads} threads, 95 % Wilson intervals")
+        print(f"threads: {args.threads}; n = {args.questions}, 95 % Wilson intervals")
         print(HEADER)
         for cost in costs:
             print(cost.line())

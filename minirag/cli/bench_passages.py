@@ -125,5 +125,7 @@ def draw(costs: Sequence[Cost], out: Path) -> None:
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
     left.set_yscale("log")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     right.set_ylim(0, 1.02)
     save_png(figure, out)
