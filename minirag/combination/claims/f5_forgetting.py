@@ -115,20 +115,26 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
 
     rows = [row for way in LEARNED for row in of_way(way)]
     says, when = judge(rows, settings.most_forgotten)
-    alone = Interval(*_row(rows, "raft", NOTHING)["change in general"])
     both = Interval(*_row(rows, "raft", "both")["change in general"])
-    by_heart = Interval(*_row(rows, "closed-book", NOTHING)["change in general"])
-    saved = Interval(*_row(rows, "closed-book", "both")["change in general"])
     return Verdict(
         says,
         when,
-        "In general, learning to read the domain changes "
-        f"{adapting.in_points(alone)} without a remedy, {adapting.in_points(both)} with both; "
-        f"learning facts by heart {adapting.in_points(by_heart)} and {adapting.in_points(saved)}.",
+        f"{_told(rows, 'raft', 'Learning to read the domain')} "
+        f"{_told(rows, 'closed-book', 'Learning its facts by heart')}",
         both,
         "general exact match after minus before, reading (raft) with both remedies",
         {"most forgotten": settings.most_forgotten, "trainings": rows},
     )
+
+
+def _told(rows: list[dict[str, Any]], way: str, named: str) -> str:
+    """What a way loses and what it wins; who keeps everything may have learned nothing."""
+    parts = []
+    for remedy in (NOTHING, *REMEDIES):
+        row = _row(rows, way, remedy)
+        lost, won = row["change in general"][0], row["gained in the domain"][0]
+        parts.append(f"{100 * lost:+.1f} / {100 * won:+.1f} with {remedy}")
+    return f"{named} changes (in general / in the domain, in points): {', '.join(parts)}."
 
 
 def _row(rows: list[dict[str, Any]], way: str, remedy: str) -> dict[str, Any]:
