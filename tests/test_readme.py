@@ -86,3 +86,13 @@ def test_the_verdicts_are_those_of_the_ledger() -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"lessons/results/([\w.-]+)", README))))
 def test_the_files_that_it_names_are_there(name: str) -> None:
     assert (RESULTS / name.rstrip(".")).exists()
+
+
+def test_the_readers_differ_among_many_passages_as_it_says() -> None:
+    costs = json.loads((RESULTS / "passages.json").read_text("utf-8"))["costs"]
+    of = {(cost["reader"], cost["passages"]): cost for cost in costs}
+    gpt, bart = of["gpt-base", 30], of["bart-base", 30]
+    assert gpt["right"][2] < 0.25  # "loses its way": the upper end of the interval
+    assert bart["right"][1] > 0.5  # "most answers": the lower end
+    assert bart["seconds"] == pytest.approx(gpt["seconds"], rel=0.25)  # "about the same price"
+    assert f"--questions {gpt['n']} " in README
