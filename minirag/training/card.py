@@ -48,7 +48,7 @@ language: [{languages}]
 - {steps} steps, {tokens} M tokens (padding not counted), {optimizer}, peak rate {rate}, batches of
   {tokens_per_batch} tokens; {loss}.
 - Time: {minutes} minutes of training steps ({processor_minutes} minutes of processor time over all
-  cores) on: {device}, {cores} cores, {precision}, torch {torch}, {system}. {load}
+  cores) on: {device}, {threads} of {cores} cores, {precision}, torch {torch}, {system}. {load}
 {notes}
 {speeds}{vocabularies}![The course of the run](curve.png)
 
