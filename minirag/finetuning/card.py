@@ -41,7 +41,8 @@ language: [{languages}]
   batches of {tokens_per_batch:,} tokens; {loss}. {rehearsal} The weights are those after step
   {kept_step:,}: {stopped}
 - Time: {minutes:.1f} minutes of training steps ({processor_minutes:.1f} minutes of processor time
-  over all cores) on: {device}, {threads} of {cores} cores, {precision}, torch {torch}, {system}. {load}
+  over all cores) on: {device}, {threads} of {cores} cores, {precision}, torch {torch}, {system}.
+  {load}
 {notes}
 ![The course of the run](curve.png)
 

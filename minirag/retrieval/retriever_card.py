@@ -46,7 +46,8 @@ passages in the other language, too. `minirag index DOCS --encoder {name}` uses 
 - {steps} steps, {questions} questions, {tokens} M tokens (padding not counted), {optimizer}, peak
   rate {rate}.
 - Time: {minutes:.0f} minutes of training steps and mining ({processor_minutes:.0f} minutes of
-  processor time over all cores) on: {device}, {threads} of {cores} cores, {precision}, torch {torch}, {system}.
+  processor time over all cores) on: {device}, {threads} of {cores} cores, {precision},
+  torch {torch}, {system}.
 {notes}
 ![The course of the run](curve.png)
 
