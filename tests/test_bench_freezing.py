@@ -163,7 +163,11 @@ def test_the_verb_prints_a_table_or_one_json_object(
     monkeypatch.setattr(bench_freezing, "bench_freezing", measure)
     threads = ["--threads", str(torch.get_num_threads())]
     assert main(["bench", "finetune", "--freeze", "--rounds", "2", "--json", *threads]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(result))
+    command = f"minirag bench finetune --freeze --rounds 2 {' '.join(threads)}"
+    assert json.loads(capsys.readouterr().out) == {
+        "command": command,
+        **json.loads(json.dumps(result)),
+    }
     assert main(["bench", "finetune", "--freeze", "--batch-tokens", "70", *threads]) == 0
     assert [(how["rounds"], how["tokens_per_batch"]) for how in asked] == [(2, None), (3, 70)]
     lines = capsys.readouterr().out.splitlines()

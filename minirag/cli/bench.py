@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.cli.bases import check_counts, check_png
+from minirag.cli.runs import typed
 
 _DESCRIPTION = """\
 Measure speed beside the libraries that are known for it, in one process, turn
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         check_png("--picture", args.picture)
     results = _BENCHES[args.what](args)
     if args.json:
-        print(json.dumps(results, indent=2))
+        print(json.dumps({"command": typed(args), **results}, indent=2))
     return 0
 
 
