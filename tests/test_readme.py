@@ -94,7 +94,9 @@ def test_the_readers_differ_among_many_passages_as_it_says() -> None:
     gpt, bart = of["gpt-base", 30], of["bart-base", 30]
     assert gpt["right"][2] < 0.25  # "loses its way": the upper end of the interval
     assert bart["right"][1] > 0.5  # "most answers": the lower end
-    assert bart["seconds"] == pytest.approx(gpt["seconds"], rel=0.25)  # "the same time"
-    once = of["bart-base", 1]["seconds"] / of["gpt-base", 1]["seconds"]
-    assert once == pytest.approx(1.85, abs=0.1)  # "nearly twice as long"
-    assert f"--questions {gpt['n']} " in " ".join(README.split())
+    thirty, one = (
+        100 * of["bart-base", n]["seconds"] / of["gpt-base", n]["seconds"] - 100 for n in (30, 1)
+    )
+    text = " ".join(README.split())
+    assert f"It takes {thirty:.0f} % longer for thirty passages, {one:.0f} % for one" in text
+    assert f"--questions {gpt['n']} " in text
