@@ -26,7 +26,7 @@ VERBS = {
     "evaluate": ("minirag.cli.evaluate", "score retrieval and answers: SQuAD, BEIR, your own"),
     "calibrate": ("minirag.cli.calibrate", "measure when to abstain"),
     "world": ("minirag.cli.world", "look at the laboratory's generated world"),
-    "pretrain": ("minirag.cli.pretrain", "train a base model from nothing"),
+    "pretrain": ("minirag.cli.pretrain", "pretrain a base model"),
     "finetune": ("minirag.cli.finetune", "adapt a pretrained reader to a domain"),
     "compare": ("minirag.cli.compare", "five arms side by side: fine-tuning, retrieval, both"),
     "train-retriever": ("minirag.cli.train_retriever", "train an encoder that finds passages"),

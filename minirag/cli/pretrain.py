@@ -1,4 +1,4 @@
-"""``minirag pretrain``: a base model from nothing."""
+"""``minirag pretrain``: a base model of the laboratory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from minirag.training.recipes import Recipe
 
 _DESCRIPTION = """\
-Pretrain the laboratory's base model from nothing: tokenizer, training, scores,
-model card.
+Pretrain one of the laboratory's base models: tokenizer, training, scores, model
+card. gpt-base and bert-base begin from nothing, bart-base with the blocks of
+gpt-base.
 
 Without --minutes or --steps the run has the recipe's full length. The
 directory given with --out gets the model in the hub's layout, its scores and
@@ -29,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the verb ``pretrain`` to the command line."""
     parser = subparsers.add_parser(
         "pretrain",
-        help="train a base model from nothing",
+        help="pretrain a base model",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
