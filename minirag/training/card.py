@@ -154,7 +154,7 @@ is in the words themselves.""",
     header="| measured | n | right |\n|---|---|---|",
 )
 
-_BOTH = {"en": "English", "es": "Spanish"}
+_CODES = {"English": "en", "Spanish": "es"}
 _PROSE = {"decoder": _DECODER, "encoder": _ENCODER, "encoder-decoder": _ENCODER_DECODER}
 
 
@@ -174,10 +174,8 @@ def card(directory: Path) -> str:
         recipe, machine = training["recipe"], training["machine"]
         prose = _PROSE[recipe.get("kind", "decoder")]
         last = recipe["stages"][-1]["mix"]
-        english = last["english"]
-        languages = (
-            {"en": "English"} if english == 1 else {"es": "Spanish"} if not english else _BOTH
-        )
+        shares = {"English": last["english"], "Spanish": 1 - last["english"]}
+        languages = [name for name, share in shares.items() if share]
         minutes = training["seconds"] / 60
         processor_minutes = training["processor_seconds"] / 60
         return _TEMPLATE.format(
@@ -187,8 +185,8 @@ def card(directory: Path) -> str:
             shape=_shape(recipe),
             max_length=recipe["max_length"],
             vocabulary=_vocabulary(recipe),
-            languages=", ".join(languages),
-            data=prose.data.format(in_languages=" and ".join(languages.values())),
+            languages=", ".join(_CODES[name] for name in languages),
+            data=prose.data.format(in_languages=" and ".join(languages)),
             nonce=f"{100 * last['nonce']:.0f}",
             everyday=f"{100 * last.get('everyday', 0):.0f}",
             command=training["command"],
@@ -229,7 +227,7 @@ def load_of(available: float, used: float) -> str:
     """Whether the machine was free for the run."""
     share = used / available if available else 1.0
     if share > 0.9:
-        return "The cores were free for it."
+        return "The run got nearly all of the processor time of its threads."
     return (
         f"The machine was doing other work, too: the run got {100 * share:.0f} % of the "
         "processor time of its threads."
