@@ -97,7 +97,7 @@ class Stage:
             return next((a for a in answers if a in passages), None)
         return answers[-1] if model is self.readers["closed-book"].model and answers else "Zubirol"
 
-    def write(self, model, prompts):
+    def write(self, model, prompts, sampling):
         tokenizer = small_bases.tokenizer()
         out = []
         for (ids,) in prompts:
@@ -108,7 +108,7 @@ class Stage:
             out.append(Generation(tokenizer.encode(said, special=False), [], "end"))
         return out
 
-    def answer_exercises(self, model, tokenizer, exercises):
+    def answer_exercises(self, model, tokenizer, exercises, **_):
         return [
             Answered(e, self.say(model, "".join(e.passages), e.questions[0].text))
             for e in exercises

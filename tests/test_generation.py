@@ -344,3 +344,46 @@ def test_a_model_that_goes_in_circles_is_stopped() -> None:
     assert ended.ids == free.ids[: len(ended.ids)]
     fours = [tuple(ended.ids[i : i + 4]) for i in range(len(ended.ids) - 3)]
     assert len(set(fours)) == len(fours)
+
+
+# ------------------------------------------------------------------------------------- the gate
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_a_gate_decides_on_the_first_token_alone(kind: str) -> None:
+    model = _model(kind)
+    free = generate(model, PROMPTS, Sampling(max_new_tokens=4))
+    token = free[0].ids[0]  # what the first prompt begins with
+    shares = [
+        g.probabilities[0]
+        for g in generate(model, PROMPTS, Sampling(max_new_tokens=1, gate=(token, 0.0)))
+    ]
+    assert shares[0] == pytest.approx(free[0].probabilities[0])
+    for least in (0.0, *(0.99 * share for share in shares), 1.0):  # no tie, which rounding breaks
+        sampling = Sampling(max_new_tokens=4, gate=(token, least))
+        gated = generate(model, PROMPTS, sampling)
+        assert [g.ids[0] == token for g in gated] == [share >= least for share in shares]
+        for prompt, one, free_one in zip(PROMPTS, gated, free, strict=True):
+            assert generate(model, [prompt], sampling)[0].ids == one.ids  # alone as in the batch
+            if one.ids[0] == free_one.ids[0]:
+                assert one.ids == free_one.ids  # what follows is as free as before
+                assert one.probabilities == pytest.approx(free_one.probabilities)
+
+
+def test_a_closed_gate_leaves_the_second_likeliest_and_draws_among_the_others() -> None:
+    model, token = _model("decoder"), 7
+    closed, opened = (token, 1.0), (token, 0.0)
+    logits = model.logits(model(torch.tensor([PROMPTS[1]]))[:, -1])[0]
+    logits[token] = -torch.inf
+    (greedy,) = generate(model, [PROMPTS[1]], Sampling(max_new_tokens=1, gate=closed))
+    assert greedy.ids == [int(logits.argmax())]
+    for seed in range(20):
+        drawing = {"max_new_tokens": 1, "temperature": 3.0, "seed": seed}
+        assert generate(model, PROMPTS, Sampling(gate=closed, **drawing))[2].ids != [token]
+        assert generate(model, PROMPTS, Sampling(gate=opened, **drawing))[2].ids == [token]
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, float("nan")])
+def test_a_gate_needs_a_probability(least: float) -> None:
+    with pytest.raises(UsageError, match="the gate's probability is"):
+        Sampling(gate=(3, least))

@@ -52,7 +52,7 @@ def says(monkeypatch):
     def install(*texts: str) -> list[list[list[int]]]:
         left, read = list(texts), []
 
-        def write(model, prompts):
+        def write(model, prompts, sampling):
             read.extend(prompts)
             text = left.pop(0)
             ids = small_bases.tokenizer().encode(f" {text}" if text else UNKNOWN, special=False)

@@ -13,6 +13,7 @@ from minirag.cli.bases import (
     add_encoder_options,
     add_retriever_option,
     cached_base,
+    check_counts,
     counted,
     load_encoder,
     open_base,
@@ -27,7 +28,8 @@ K = 3  # passages read on SQuAD: what is written down in lessons/results was mea
 # argparse would not break its own line of alternatives, which is longer than a terminal.
 _USAGE = """\
 minirag evaluate [-h] (--squad FILE | --beir DIR | --questions FILE |
-                       --laboratory DOMAIN | --follow-ups DOMAIN | --faq DOMAIN)
+                       --model MODEL | --laboratory DOMAIN |
+                       --follow-ups DOMAIN | --faq DOMAIN)
                       [options]
 """
 _DESCRIPTION = """\
@@ -42,6 +44,9 @@ are the collection, the questions are asked of all of it. --beir takes a folder
 in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/test.tsv), scored as
 trec_eval does. The paragraphs' vectors are cached.
 
+--model puts the tests of its card to a pretrained model of the laboratory, in
+worlds of --seed (the card's: 1001).
+
 --laboratory asks for passages of the invented world, about entities that no
 training drew: in each language, across the two, by vectors, words and both,
 and apart for names that the tokenizer breaks up most.
@@ -55,6 +60,7 @@ examples:
   minirag evaluate --squad dev-v2.0.json --limit 300 --retrieval-only
   minirag evaluate --beir cranfield
   minirag evaluate --questions mine.jsonl --docs handbook
+  minirag evaluate --model bart-base --limit 100
   minirag evaluate --laboratory medicine --encoder retriever
   minirag evaluate --follow-ups medicine --language es
   minirag evaluate --faq law --picture faq.png
@@ -77,6 +83,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--questions", type=Path, metavar="FILE", help="your own, with --docs or --kb"
     )
     what.add_argument(
+        "--model", metavar="MODEL", help="a pretrained one of the laboratory, or its directory"
+    )
+    what.add_argument(
         "--laboratory",
         choices=("general", "medicine", "law"),
         help="passages of its world, searched as a retriever's training is tested",
@@ -91,7 +100,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--limit",
         type=int,
         metavar="N",
-        help="questions, drawn by --seed (default: all; --laboratory: 400)",
+        help="questions, drawn by --seed (default: all; --laboratory, --model: 400)",
     )
     parser.add_argument(
         "--passages",
@@ -101,7 +110,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="with --laboratory: how many in each language (default: 5000)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of draw and bootstrap (default: 0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of draw and bootstrap (default: 0; --model: 1001)",
     )
     parser.add_argument("--retrieval-only", action="store_true", help="don't write answers")
     parser.add_argument(
@@ -138,6 +150,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     _refuse_stray_options(args)
+    if args.model is not None:
+        return _model(args)
+    args.seed = args.seed or 0
     if args.questions is not None:
         results = _own(args)
     elif args.laboratory is not None:
@@ -157,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
 _GO_WITH = {
     "docs": ("questions",),
     "kb": ("questions",),
-    "limit": ("squad", "laboratory", "follow_ups", "faq"),
+    "limit": ("squad", "model", "laboratory", "follow_ups", "faq"),
     "retrieval_only": ("squad",),
     "k": ("squad", "questions", "follow_ups"),
     "threshold": ("squad", "questions", "faq"),
@@ -173,7 +188,7 @@ def _refuse_stray_options(args: argparse.Namespace) -> None:
     """An option that would be passed over is told: whoever gave it believes that it counts."""
     from minirag.errors import UsageError
 
-    names = ("squad", "beir", "questions", "laboratory", "follow_ups", "faq")
+    names = ("squad", "beir", "questions", "model", "laboratory", "follow_ups", "faq")
     (what,) = (name for name in names if getattr(args, name) is not None)
     for option, measurements in _GO_WITH.items():
         if getattr(args, option) not in (None, False) and what not in measurements:
@@ -186,6 +201,33 @@ def _refuse_stray_options(args: argparse.Namespace) -> None:
 def _typed(name: str) -> str:
     """An option as it is typed."""
     return "-k" if name == "k" else "--" + name.replace("_", "-")
+
+
+def _model(args: argparse.Namespace) -> int:
+    from minirag.errors import ModelUnavailable
+    from minirag.training.recipes import RECIPES
+    from minirag.training.report import REPORT_SEED, base_scores, languages_of
+    from minirag.training.weights import shipped_or_other
+    from minirag.transformer.checkpoints import CONFIG
+
+    check_counts(args, "limit")
+    directory = Path(shipped_or_other(args.model))
+    if not (directory / CONFIG).is_file():
+        raise ModelUnavailable(
+            f"there is no model in {directory}: give a directory that `minirag pretrain` made, or "
+            f"one of {', '.join(RECIPES)}."
+        )
+    seed = REPORT_SEED if args.seed is None else args.seed
+    scores = base_scores(directory, seed, args.limit or 400, languages_of(directory))
+    if args.json:
+        values = [score.as_json() for score in scores]
+        print(json.dumps({"model": args.model, "seed": seed, "scores": values}, indent=2))
+        return 0
+    width = max(len(score.name) for score in scores)
+    print(f"{'':<{width}}{'n':>6}   right")
+    for score in scores:
+        print(f"{score.name:<{width}}{score.n:>6}   {score.right}")
+    return 0
 
 
 def _beir(args: argparse.Namespace) -> dict[str, object]:

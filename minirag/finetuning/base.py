@@ -11,6 +11,7 @@ from torch import nn
 
 from minirag.errors import CheckpointError, ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
+from minirag.training.refusing import refuse_from
 from minirag.training.weights import shipped, shipped_or_other
 from minirag.transformer.checkpoints import load
 from minirag.transformer.hub import ModelFiles, locate
@@ -24,6 +25,7 @@ class Base:
     name: str
     model: Decoder | EncoderDecoder
     tokenizer: Tokenizer
+    refuse_from: float | None = None  # see minirag.training.refusing
 
     def __post_init__(self) -> None:
         check_vocabulary(self.name, self.model, self.tokenizer)
@@ -37,7 +39,7 @@ class Base:
         ModelUnavailable
             If there is neither.
         CheckpointError
-            If model and tokenizer don't belong together.
+            If model and tokenizer don't belong together, or a file of the model can't be read.
         UsageError
             If it is an encoder: it writes no answers.
         """
@@ -48,7 +50,8 @@ class Base:
                 f"{name} is an encoder: it gives vectors, no answers. Give a decoder (gpt-base) "
                 "or an encoder-decoder (bart-base) to be fine-tuned as a reader."
             )
-        return cls(files.name, model, Tokenizer.load(files.directory))
+        tokenizer = Tokenizer.load(files.directory)
+        return cls(files.name, model, tokenizer, refuse_from(files.directory))
 
 
 def locate_base(name: str) -> ModelFiles:

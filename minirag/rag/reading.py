@@ -2,9 +2,9 @@
 
 :class:`minirag.rag.pipeline.Pipeline` is for chat models, which are told in words what to do. The
 laboratory's readers were trained to do one thing: to copy the answer out of the passages, or to say
-that they don't hold it. So there is no instruction, nothing to sample, and abstaining needs no
-threshold: a refusal is one of the reader's answers. What comes out is the same, so that a
-conversation and the command line take either pipeline.
+that they don't hold it. So there is no instruction and nothing to sample, and a refusal is one of
+the reader's answers: how sure of it the reader has to be is kept beside its weights. What comes out
+is the same, so that a conversation and the command line take either pipeline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from minirag.retrieval.retriever import Hit, Retriever
 from minirag.text.documents import Passage
 from minirag.text.reading_format import SPECIAL_TOKENS, read_answer
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.evaluate_reading import ANSWERS, encoded_prompts, write_answers
+from minirag.training.evaluate_reading import (
+    ANSWERS,
+    answering,
+    encoded_prompts,
+    write_answers,
+)
+from minirag.training.refusing import refuse_from
 from minirag.training.weights import shipped_or_other
 from minirag.transformer import checkpoints
 from minirag.transformer.hub import locate
@@ -38,6 +44,7 @@ class TrainedReader:
     tokenizer: Tokenizer
     name: str
     fingerprint: str
+    refuse_from: float | None = None  # see minirag.training.refusing
 
     @property
     def context(self) -> int:
@@ -53,7 +60,8 @@ class TrainedReader:
         ModelUnavailable
             If there is neither.
         CheckpointError
-            If the model is an encoder, or was not trained on the laboratory's reading format.
+            If the model is an encoder, was not trained on the laboratory's reading format, or has a
+            file about refusing that can't be read.
         """
         files = locate(shipped_or_other(str(name_or_path)))
         model = checkpoints.load(files.directory)
@@ -68,7 +76,8 @@ class TrainedReader:
                 f"{files.name} does not know the laboratory's reading format: give a reader that "
                 "`minirag pretrain` or `minirag finetune` made, or ask it about --docs."
             )
-        return cls(model, tokenizer, files.name, files.fingerprint)
+        refuses = refuse_from(files.directory)
+        return cls(model, tokenizer, files.name, files.fingerprint, refuses)
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,8 @@ class ReadingPipeline:
     ) -> Answer | Abstention:
         reader, began = self.reader, time.perf_counter()
         prompt, parts = _prompt(reader, question, [hit.passage for hit in hits])
-        (generation,) = write_answers(reader.model, [parts])
+        how = answering(reader.tokenizer, reader.refuse_from)
+        (generation,) = write_answers(reader.model, [parts], how)
         text = read_answer(reader.tokenizer, generation.ids)
         timings = Timings(retrieved.retrieve, read := time.perf_counter() - began, read)
         if text is None:

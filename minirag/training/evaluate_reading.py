@@ -18,7 +18,7 @@ from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.raft import domain_reading_set
 from minirag.intervals import Interval, wilson_interval
 from minirag.metrics import exact_match
-from minirag.text.reading_format import read_answer, reading_prompt, reading_sources
+from minirag.text.reading_format import UNKNOWN, read_answer, reading_prompt, reading_sources
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import pad_right
 from minirag.training.pairs import fused_memory
@@ -45,24 +45,49 @@ class Answered:
         return exact_match(self.answer, [gold], "es" if spanish else "en") == 1.0
 
 
+def answering(tokenizer: Tokenizer, refuse_from: float | None = None) -> Sampling:
+    """How answers are written: greedily, or with another readiness to refuse.
+
+    Parameters
+    ----------
+    refuse_from : float, optional
+        Refuse just where refusing has this probability or more (see
+        :mod:`minirag.training.refusing`). Default: where refusing is likelier than any other
+        beginning of an answer.
+    """
+    if refuse_from is None:
+        return ANSWERS
+    unknown = tokenizer.id_of(UNKNOWN)
+    assert unknown is not None  # of a reader of the laboratory's format
+    return dataclasses.replace(ANSWERS, gate=(unknown, refuse_from))
+
+
 def answer_exercises(
     model: Model,
     tokenizer: Tokenizer,
     exercises: Iterable[ReadingExercise],
     batch_tokens: int = 16_384,
+    *,
+    refuse_from: float | None = None,
 ) -> list[Answered]:
-    """The model's greedy answer to the first question of each exercise, in the given order.
+    """The model's answer to the first question of each exercise, in the given order.
 
-    An encoder-decoder reads every passage apart.
+    An encoder-decoder reads every passage apart. ``refuse_from`` is that of :func:`answering`.
     """
     exercises = list(exercises)
-    asked = [(e.passages, e.questions[0].text) for e in exercises]
-    prompts = encoded_prompts(model, tokenizer, asked)
-    written = write_in_batches(model, prompts, ANSWERS, batch_tokens)
+    prompts = prompts_of(model, tokenizer, exercises)
+    written = write_in_batches(model, prompts, answering(tokenizer, refuse_from), batch_tokens)
     return [
         Answered(exercise, read_answer(tokenizer, generation.ids))
         for exercise, generation in zip(exercises, written, strict=True)
     ]
+
+
+def prompts_of(
+    model: Model, tokenizer: Tokenizer, exercises: Iterable[ReadingExercise]
+) -> list[list[list[int]]]:
+    """The :func:`encoded_prompts` of the first question of each exercise."""
+    return encoded_prompts(model, tokenizer, [(e.passages, e.questions[0].text) for e in exercises])
 
 
 def encoded_prompts(
@@ -226,7 +251,16 @@ def score(name: str, answered: Sequence[Answered]) -> Score:
 
 
 def evaluate_reading(
-    model: Model, tokenizer: Tokenizer, tests: Iterable[ReadingTest]
+    model: Model,
+    tokenizer: Tokenizer,
+    tests: Iterable[ReadingTest],
+    refuse_from: float | None = None,
 ) -> list[Score]:
-    """Put every test to the model."""
-    return [score(test.name, answer_exercises(model, tokenizer, test.exercises)) for test in tests]
+    """Put every test to the model; ``refuse_from`` is that of :func:`answering`."""
+    return [
+        score(
+            test.name,
+            answer_exercises(model, tokenizer, test.exercises, refuse_from=refuse_from),
+        )
+        for test in tests
+    ]

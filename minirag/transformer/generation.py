@@ -32,6 +32,8 @@ class Sampling:
     stop: tuple[str, ...] = ()  # texts that end the answer; they are not part of it
     repeat: int = 0  # end where so many tokens come a second time, without them; 0: never
     ignore_end: bool = False  # write on after an end token: for measurements of a fixed length
+    # (token, p): begin with this token just where the model gives it p or more
+    gate: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 0:
@@ -47,6 +49,8 @@ class Sampling:
             raise UsageError(f"top_p is {self.top_p}; a share above 0, up to 1, is needed.")
         if self.repeat < 0:
             raise UsageError(f"repeat is {self.repeat} tokens; 0 (never end for it) is the least.")
+        if self.gate is not None and not 0 <= self.gate[1] <= 1:
+            raise UsageError(f"the gate's probability is {self.gate[1]}; 0 to 1 is needed.")
         if "" in self.stop:
             raise UsageError("a stop text is empty: it would end every answer before it begins.")
 
@@ -291,15 +295,25 @@ def _steps(
     generators = [torch.Generator().manual_seed(sampling.seed) for _ in range(n_rows)]
     room = model.config.max_length - ids.size(1)
     for step in range(min(sampling.max_new_tokens, room + 1)):
-        logits = logits_of(ids, keep, cache)  # (B, V)
-        probabilities = logits.float().softmax(dim=-1)
-        chosen = choose(logits.float(), sampling, generators)  # (B,)
+        logits = logits_of(ids, keep, cache).float()  # (B, V)
+        probabilities = logits.softmax(dim=-1)
+        if step == 0 and sampling.gate is not None:
+            logits = _gated(logits, probabilities, *sampling.gate)
+        chosen = choose(logits, sampling, generators)  # (B,)
         likelihood = probabilities.gather(1, chosen[:, None])[:, 0]
         yield chosen.tolist(), likelihood.tolist()
         if step + 1 < sampling.max_new_tokens:
             ids = chosen[:, None]
             if keep is not None:
                 keep = torch.cat([keep, keep.new_ones(n_rows, 1)], dim=1)
+
+
+def _gated(logits: Tensor, probabilities: Tensor, token: int, least: float) -> Tensor:
+    """Logits (B, V) that leave only the token where it is likely enough, all but it elsewhere."""
+    never = logits.new_full((), -math.inf)
+    is_token = torch.arange(logits.size(1), device=logits.device) == token  # (V,)
+    opens = probabilities[:, token, None] >= least  # (B, 1)
+    return torch.where(is_token == opens, logits, never)
 
 
 @dataclass(frozen=True)
