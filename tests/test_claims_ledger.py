@@ -30,7 +30,8 @@ from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS, question_s
 from minirag.combination.workbench import Workbench, sum_of
 from minirag.errors import DataError, DiskError, UsageError
 from minirag.intervals import Interval
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 
 pytest.importorskip("matplotlib")
 

@@ -232,6 +232,9 @@ def test_ask_a_domain(call) -> None:
     code, out, err = call("ask", question, "--domain", "medicine", "--explain")
     assert (code, err) == (0, "")
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
+    code, out, err = call("ask", question, "--domain", "medicine", "--refuse-from", 0)
+    assert (code, err) == (0, "")
+    assert "refuses to answer" in " ".join(out.split())
 
 
 def test_spanish_documents_are_answered_in_a_spanish_frame(call) -> None:
@@ -328,7 +331,9 @@ def test_chat_takes_a_domain(call, news, monkeypatch) -> None:
         (["ask", "x", "--domain", "news", "--markers"], 64, "--markers is for chat models"),
         (["ask", "x", "--domain", "news", "--temperature", "1"], 64, "--temperature is for chat"),
         (["ask", "x", "--domain", "news", "--kb", "KB"], 64, "not allowed with"),
-        (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm and --language go with"),
+        (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm, --language and --refuse"),
+        (["ask", "x", "--docs", "none", "--refuse-from", "0.5"], 64, "go with the laboratory's"),
+        (["ask", "x", "--domain", "news", "--refuse-from", "2"], 64, "'2' is no probability"),
         (["ask", "x", "--kb", "KB", "--language", "es"], 64, "in the language 'en', and 'es' is"),
         (
             ["ask", "x", "--domain", "news", "--arm", "base", "--retriever", "lexical"],

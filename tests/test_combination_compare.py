@@ -40,7 +40,7 @@ class Words:
         return [text.split() for text in texts]
 
 
-def reads_what_is_there(model, tokenizer, exercises, **_):
+def reads_what_is_there(model, tokenizer, exercises):
     """The perfect reader: the answer if a passage holds it, else a refusal; wrong from memory."""
     out = []
     for exercise in exercises:
@@ -99,7 +99,7 @@ def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
 def test_what_a_reader_has_answered_it_is_not_asked_again(lab, monkeypatch):
     asked = []
 
-    def answer(model, tokenizer, exercises, **_):
+    def answer(model, tokenizer, exercises):
         asked.append((model, list(exercises)))
         return [Answered(e, f"{model} {e.questions[0].text}") for e in exercises]
 
@@ -149,7 +149,7 @@ def test_the_time_of_an_answer_is_that_of_one_question_alone(lab, perfect, monke
     questions, retriever, texts = lab
     asked, searched = [], []
 
-    def counts(model, tokenizer, exercises, **_):
+    def counts(model, tokenizer, exercises):
         asked.append(len(exercises))
         return reads_what_is_there(model, tokenizer, exercises)
 
@@ -206,7 +206,7 @@ def test_the_updated_slice_tells_the_stale_answer(lab, perfect, monkeypatch):
     questions, retriever, texts = lab
     stale = {q.text: q.stale for q in questions["updated"]}
 
-    def remembers(model, tokenizer, exercises, **_):
+    def remembers(model, tokenizer, exercises):
         return [Answered(e, stale.get(e.questions[0].text, "x")) for e in exercises]
 
     monkeypatch.setattr(compare, "answer_exercises", remembers)
@@ -286,7 +286,7 @@ def test_all_wrong_is_no_certainty():
 def test_f1_gives_credit_for_half_an_answer(lab, perfect, monkeypatch):
     questions, retriever, texts = lab
 
-    def half(model, tokenizer, exercises, **_):
+    def half(model, tokenizer, exercises):
         return [
             Answered(e, None if (gold := e.questions[0].answer) is None else gold + " and more")
             for e in exercises

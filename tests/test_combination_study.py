@@ -46,7 +46,7 @@ def _study(models, **changes):
     return dataclasses.replace(reduced(study), **{"questions": 4, "timed": 1, **changes})
 
 
-def reads_what_is_there(model, tokenizer, exercises, **_):
+def reads_what_is_there(model, tokenizer, exercises):
     """The perfect reader: the answer if a passage holds it, else a refusal."""
     out = []
     for exercise in exercises:
@@ -120,7 +120,7 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
         assert len(asked.findings) == answerable
 
     # again: nothing is asked, and the same comes out
-    def nobody(*_, **__):
+    def nobody(*_):
         raise AssertionError("this has been asked before")
 
     monkeypatch.setattr(compare, "answer_exercises", nobody)

@@ -1,17 +1,12 @@
-"""``minirag calibrate``: measure the score below which an answer would be a guess."""
+"""``minirag calibrate``: measure when an answer would be a guess."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from minirag.cli.bases import add_encoder_options, check_counts, load_encoder, show_bars, squad_base
-
-if TYPE_CHECKING:
-    from minirag.training.refusing import RefusalPoint, RefusalQuestions
 
 _DESCRIPTION = """\
 Measure when to abstain.
@@ -22,16 +17,20 @@ threshold on the best passage's score that tells the two apart. Chosen on one
 half of the questions, counted on the other.
 
 --reader, for the laboratory's readers: ask questions that the passages answer
-and others, and find how probable a refusal must be to be given. With --save
-that is kept beside the weights, and the scores and the card are made anew.
+and questions that they don't, and show what refusing sooner or later would
+bring and cost. `minirag ask --domain ... --refuse-from P` refuses from P on.
 
 examples:
   minirag calibrate --squad train-v1.1.json.gz --limit 600 --seed 1
-  minirag calibrate --reader gpt-base
-  minirag calibrate --reader runs/gpt-base-medicine-raft --save
+  minirag calibrate --reader bart-base
+  minirag calibrate --reader gpt-base-medicine-raft --domain medicine
 """
-_POINTS = (0.5, 0.4, 0.3, 0.2, 0.1, 0.05)  # of the table
-_LIMIT = {"squad": 600, "reader": 150}
+_POINTS = (None, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05)  # of the table; None: greedy
+_GO_WITH = {  # options that only one of the two has
+    "encoder": "squad",
+    "domain": "reader",
+    "language": "reader",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,12 +50,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--limit",
         type=int,
         metavar="N",
-        help="questions: with --squad half to choose, half to count (default: 600); with "
-        "--reader of each kind (default: 150)",
+        help="--squad: questions, half to choose, half to count (default: 600); --reader: "
+        "questions of a kind, of which there are four with and four without an answer "
+        "(default: 150)",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of the draw of --squad (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw (default: 1)")
     parser.add_argument(
-        "--save", action="store_true", help="with --reader: keep it, and measure the card's scores"
+        "--domain",
+        choices=("general", "medicine", "law"),
+        help="with --reader: what the questions are about (default: general)",
+    )
+    parser.add_argument(
+        "--language", choices=("en", "es"), help="with --reader: of the questions (default: both)"
     )
     add_encoder_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
@@ -64,21 +69,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate and print; the file of calibrations is changed by hand, not by this."""
-    check_counts(args, "limit")
-    if args.reader is not None:
-        return _reader(args)
+    """Calibrate and print; what is used by default is changed by hand, not by this."""
     from minirag.errors import UsageError
+
+    check_counts(args, "limit")
+    given = "squad" if args.squad is not None else "reader"
+    for option, wanted in _GO_WITH.items():
+        if getattr(args, option) is not None and wanted != given:
+            raise UsageError(f"--{option} goes with --{wanted}: leave it out.")
+    return _squad(args) if given == "squad" else _reader(args)
+
+
+def _squad(args: argparse.Namespace) -> int:
+    """The least score of the best passage, for an encoder."""
     from minirag.rag.evaluation import best_scores, sample_questions
     from minirag.rag.threshold import calibrate, to_json
     from minirag.text.datasets import read_squad
 
-    if args.save:
-        raise UsageError("--save goes with --reader, and --squad was given: leave it out.")
-    limit = args.limit or _LIMIT["squad"]
-    seed = 1 if args.seed is None else args.seed
+    limit = 600 if args.limit is None else args.limit
     squad = read_squad(args.squad)
-    questions = sample_questions(squad, limit, seed, answerable=True)
+    questions = sample_questions(squad, limit, args.seed, answerable=True)
     encoder = load_encoder(args.encoder, args.precision)
     base = squad_base(args.squad, squad, encoder, progress=show_bars(args))
     with_article, without = best_scores(base, squad, questions, progress=show_bars(args))
@@ -87,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
         with_article,
         without,
         measured_on=(
-            f"{len(questions)} questions of {args.squad.name} (seed {seed}) asked of its "
+            f"{len(questions)} questions of {args.squad.name} (seed {args.seed}) asked of its "
             f"{len(squad.paragraphs):,} paragraphs, with and without their own article; "
             "chosen on one half, counted on the other"
         ),
-        command=f"minirag calibrate --squad {args.squad.name} --limit {limit} --seed {seed}",
+        command=f"minirag calibrate --squad {args.squad.name} --limit {limit} --seed {args.seed}",
     )
     if args.json:
         print(json.dumps(to_json(calibration), indent=2))
@@ -101,60 +111,43 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reader(args: argparse.Namespace) -> int:
-    """Show what a reader would refuse from which probability on, and choose one."""
-    import dataclasses
+    """What a reader would refuse from which probability on."""
+    from tqdm import tqdm
 
-    from minirag.errors import UsageError
+    from minirag.cli.runs import typed
     from minirag.rag.reading import TrainedReader
-    from minirag.training.refusing import lowest_point, readiness, trade_off
-    from minirag.training.weights import shipped_or_other
-    from minirag.transformer.hub import locate
+    from minirag.training import refusing
 
-    if args.encoder is not None or args.seed is not None:
-        raise UsageError("--encoder and --seed go with --squad, and --reader was given.")
     reader = TrainedReader.load(args.reader)
-    directory = locate(shipped_or_other(args.reader)).directory
-    asked = _questions(directory, args.limit or _LIMIT["reader"])
-    answerable, unanswerable = (
-        readiness(reader.model, reader.tokenizer, some)
-        for some in (asked.answerable, asked.unanswerable)
+    domain = args.domain or refusing.GENERAL
+    languages = ("en", "es") if args.language is None else (args.language,)
+    n = 150 if args.limit is None else args.limit
+    asked = refusing.questions(domain, args.seed, n, languages)
+    with_answer, without = (
+        refusing.readiness(reader.model, reader.tokenizer, some)
+        for some in tqdm(asked, unit="kind", disable=not show_bars(args), leave=False)
     )
-    point = lowest_point(answerable, unanswerable, most_false=asked.most_false, seed=asked.seed)
+    points = refusing.trade_off(with_answer, without, _POINTS)
     if args.json:
-        print(json.dumps({"reader": reader.name, **dataclasses.asdict(point)}, indent=2))
-    else:
-        points = sorted({*_POINTS, point.least}, reverse=True)
-        print(trade_off(answerable, unanswerable, points))
-        print(f"chosen: {point}")
-    if args.save:
-        print("measuring the scores of the card anew: minutes", file=sys.stderr)
-        _measure_again(directory, point)
-        print(f"kept in {directory}", file=sys.stderr)
+        value = {
+            "reader": reader.name,
+            "fingerprint": reader.fingerprint,
+            "domain": domain,
+            "languages": languages,
+            "seed": args.seed,
+            "with an answer": len(with_answer),
+            "without an answer": len(without),
+            "interval": "95 % Wilson",
+            "points": [point.as_json() for point in points],
+            "command": typed(args),
+        }
+        print(json.dumps(value, indent=1))
+        return 0
+    print(
+        f"{reader.name}: {len(with_answer):,} questions with and {len(without):,} without an "
+        f"answer, {domain}, {' and '.join(languages)}"
+    )
+    print(refusing.HEADER)
+    for point in points:
+        print(point.line())
     return 0
-
-
-def _questions(directory: Path, n: int) -> RefusalQuestions:
-    """Development questions of what a reader was taught to read."""
-    from minirag.errors import UsageError
-    from minirag.finetuning.again import data_of
-    from minirag.finetuning.run import RESULT
-    from minirag.training.report import languages_of, refusal_questions
-
-    if not (directory / RESULT).is_file():
-        return refusal_questions(n, languages_of(directory))
-    refusals = data_of(directory, questions=n)[1].refusals
-    if refusals is None:
-        raise UsageError(f"{directory} was not taught to refuse: only the way raft teaches that.")
-    return refusals()
-
-
-def _measure_again(directory: Path, point: RefusalPoint) -> None:
-    from minirag.finetuning.again import measure_again
-    from minirag.finetuning.run import RESULT
-    from minirag.training.report import report
-
-    if (directory / RESULT).is_file():
-        measure_again(directory, point)
-    else:
-        point.save(directory)
-        report(directory, 400)

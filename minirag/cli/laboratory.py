@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -70,6 +71,21 @@ def add_laboratory_options(parser: argparse.ArgumentParser) -> None:
         help="with --domain: which of the five arms answers (default: raft, or rag where no "
         "reader was fine-tuned to read the domain)",
     )
+    parser.add_argument(
+        "--refuse-from",
+        type=probability,
+        metavar="P",
+        help="with --domain: refuse where the reader gives that a probability of P or more, which "
+        "`minirag calibrate --reader` weighs (default: where nothing else is likelier)",
+    )
+
+
+def probability(text: str) -> float:
+    """A probability, as it is typed."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:  # not a number fails, too
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1.")
 
 
 def asked_of(args: argparse.Namespace) -> Label | None:
@@ -77,10 +93,11 @@ def asked_of(args: argparse.Namespace) -> Label | None:
     if args.domain is not None:
         return Label(args.domain, args.language or "en")
     label = None if args.kb is None else Label.read(args.kb)
-    if label is None and (args.arm is not None or args.language is not None):
+    given = (args.arm, args.language, args.refuse_from)
+    if label is None and any(value is not None for value in given):
         raise UsageError(
-            "--arm and --language go with the laboratory's documents: give --domain, or --kb with "
-            "a directory that `minirag kb new` made."
+            "--arm, --language and --refuse-from go with the laboratory's documents: give "
+            "--domain, or --kb with a directory that `minirag kb new` made."
         )
     if label is not None and args.language not in (None, label.language):
         raise UsageError(
@@ -120,7 +137,11 @@ def open_laboratory(
                     "leave it out, or take an arm that reads (rag, fine-tuned-rag, raft)."
                 )
     threshold = -1.0 if args.threshold is None else args.threshold  # the reader itself refuses
-    settings = Settings(k=PASSAGES if args.k is None else args.k, threshold=threshold)
+    settings = Settings(
+        k=PASSAGES if args.k is None else args.k,
+        threshold=threshold,
+        refuse_from=args.refuse_from,
+    )
     arm = args.arm or "raft"
     try:
         place = reader_directory(

@@ -107,18 +107,14 @@ class Readers:
 
     tokenizer: Tokenizer
     models: dict[ReaderName, Model] = field(default_factory=dict)
-    # the probability from which each refuses; those left out: where nothing else is likelier
-    refuse_from: Mapping[ReaderName, float | None] = field(default_factory=dict)
     _kept: dict[tuple[ReaderName, ReadingExercise], Answered] = field(
         default_factory=dict, init=False, repr=False
     )
 
     def answer(self, name: ReaderName, exercises: Sequence[ReadingExercise]) -> list[Answered]:
-        """One reader's answers."""
+        """One reader's greedy answers."""
         new = [e for e in dict.fromkeys(exercises) if (name, e) not in self._kept]
-        for answered in answer_exercises(
-            self.models[name], self.tokenizer, new, refuse_from=self.refuse_from.get(name)
-        ):
+        for answered in answer_exercises(self.models[name], self.tokenizer, new):
             self._kept[name, answered.exercise] = answered
         return [self._kept[name, exercise] for exercise in exercises]
 

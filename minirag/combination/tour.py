@@ -252,11 +252,7 @@ class _Arms:
         for arm in bar:
             bar.set_description(said.arms[arm.name])
             reader = self.cast.readers[arm.reader]
-            readers = Readers(
-                reader.tokenizer,
-                {arm.reader: reader.model},
-                {arm.reader: reader.refuse_from},
-            )
+            readers = Readers(reader.tokenizer, {arm.reader: reader.model})
             (result,) = run_arms([arm], readers, questions, retriever, texts)
             for slice in SLICES:
                 right = [outcome.right for outcome in result.of(slice)]

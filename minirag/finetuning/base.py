@@ -11,7 +11,6 @@ from torch import nn
 
 from minirag.errors import CheckpointError, ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.refusing import refuse_from
 from minirag.training.weights import shipped, shipped_or_other
 from minirag.transformer.checkpoints import load
 from minirag.transformer.hub import ModelFiles, locate
@@ -25,7 +24,6 @@ class Base:
     name: str
     model: Decoder | EncoderDecoder
     tokenizer: Tokenizer
-    refuse_from: float | None = None  # see minirag.training.refusing
 
     def __post_init__(self) -> None:
         check_vocabulary(self.name, self.model, self.tokenizer)
@@ -39,7 +37,7 @@ class Base:
         ModelUnavailable
             If there is neither.
         CheckpointError
-            If model and tokenizer don't belong together, or a file of the model can't be read.
+            If model and tokenizer don't belong together.
         UsageError
             If it is an encoder: it writes no answers.
         """
@@ -50,8 +48,7 @@ class Base:
                 f"{name} is an encoder: it gives vectors, no answers. Give a decoder (gpt-base) "
                 "or an encoder-decoder (bart-base) to be fine-tuned as a reader."
             )
-        tokenizer = Tokenizer.load(files.directory)
-        return cls(files.name, model, tokenizer, refuse_from(files.directory))
+        return cls(files.name, model, Tokenizer.load(files.directory))
 
 
 def locate_base(name: str) -> ModelFiles:

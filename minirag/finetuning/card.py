@@ -1,7 +1,6 @@
 """The model card of a fine-tuned reader: prose around the numbers of ``finetune.json``.
 
-It is written from that file and ``refusing.json`` alone, so that writing it again shows whether
-they agree.
+It is written from that file alone, so that writing it again shows whether the two agree.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.finetuning.run import RESULT
 from minirag.training.card import CARD, load_of
-from minirag.training.refusing import how_it_refuses
 from minirag.transformer.checkpoints import WEIGHTS
 
 _TEMPLATE = """\
@@ -53,7 +51,7 @@ language: [{languages}]
 Greedy answers, exact match, before and after; questions that decided nothing. {measured} The
 brackets hold 95 % Wilson intervals.
 
-{refusing}| questions | n | {base} | {name} |
+| questions | n | {base} | {name} |
 |---|---|---|---|
 {scores}
 | perplexity of the domain's text | | {domain_before:.2f} | {domain_after:.2f} |
@@ -162,7 +160,6 @@ def finetuning_card(directory: Path) -> str:
             load=load_of(minutes * report["machine"]["threads"], processor),
             notes="".join(f"- {note}\n" for note in report["notes"]),
             measured=_MEASURED[way],
-            refusing=how_it_refuses(directory),
             scores="\n".join(
                 _row(then, now)
                 for part in ("domain", "general")

@@ -12,7 +12,6 @@ from minirag.corpus.questions import ReadingExercise
 from minirag.errors import DataError
 from minirag.finetuning.config import LaboratoryData
 from minirag.training.evaluate_reading import ReadingTest
-from minirag.training.refusing import RefusalQuestions
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,6 @@ class FineTuneData:
     # an exercise of the base's own training, for rehearsal; None: there are none
     general_exercise: Callable[[Dice], ReadingExercise] | None = None
     laboratory: LaboratoryData | None = None  # what it was made by, if the laboratory made it
-    # by what it is chosen, in the end, when the reader refuses; None: where nothing is likelier
-    refusals: Callable[[], RefusalQuestions] | None = None
 
     def __post_init__(self) -> None:
         if not self.train:

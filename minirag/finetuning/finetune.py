@@ -8,7 +8,6 @@ fine-tuning is which weights it is given, what the loss counts, and who decides 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import tempfile
 import time
@@ -77,7 +76,6 @@ def finetune(
     with place_of_run(out, config.seed) as place:
         run = FineTuning(base, data, config, place, machine or this_machine())
         report = carry_out(run, FineTuneReport, resume=resume, bar=bar, tell=tell, command=command)
-        report = dataclasses.replace(report, refusing=run.refusing)
         if out is not None:
             leave(run, report)
             if data.laboratory is not None:
@@ -127,7 +125,7 @@ def carry_out(
         model=run.model,
         weights=run.weights,
         before=before,
-        after=run.after(),
+        after=run.measure(run.data.test),
         history=run.progress.history,
         steps=run.progress.step,
         kept_step=run.kept_step,

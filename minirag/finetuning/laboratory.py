@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterable, Sequence
 
@@ -23,14 +22,11 @@ from minirag.corpus.world import Sizes, World, draw_world
 from minirag.finetuning.config import LaboratoryData
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.training.evaluate_reading import ReadingTest, validation_tests
+from minirag.training.pretrain import DEVELOPMENT_SEED
 from minirag.training.recipes import GPT_BASE
-from minirag.training.refusing import RefusalQuestions
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.report import REPORT_SEED
 
 _TEXTS = 100  # of the domain and of general text, for the perplexity
-# A reader of a domain may refuse so many of the questions that its passages answer.
-MOST_FALSE_REFUSALS = 0.05
-_REFUSALS = 150  # questions of a kind by which it is chosen when to refuse, at most
 
 # What the base was trained on in the end, but without plain text: in it nothing is answered.
 REHEARSAL = dataclasses.replace(GPT_BASE.stages[-1].mix, text=0.0)
@@ -57,19 +53,14 @@ def laboratory_data(
     taken = {record.entity.name.en.text for record in world.records}
     on_the_way = dataclasses.replace(what, questions=what.questions_on_the_way)
     validation = _tests(on_the_way, world, DEVELOPMENT_SEED, taken)
-    test = _tests(what, world, test_seed, taken)
-    refusals = None
-    if what.way == "raft":  # the other ways learn no refusing
-        refusals = functools.partial(_refusals, what, taken, world.wording)
     return FineTuneData(
         f"{what.domain}, {what.way}",
         list(_train(what, world)),
         validation,
-        test,
+        _tests(what, world, test_seed, taken),
         watched="loss" if what.way == "pretraining" else "right",
         general_exercise=general_exercise,
         laboratory=what,
-        refusals=refusals,
     )
 
 
@@ -191,29 +182,6 @@ def _reading_tests(
             )  # fmt: skip
             tests.append(ReadingTest(f"{name}, {label}", exercises))
     return tests
-
-
-def _refusals(what: LaboratoryData, taken: set[str], wording: str) -> RefusalQuestions:
-    """By what it is chosen when a reader refuses: unseen entities, phrased as in training."""
-
-    def some(*, unanswerable: bool) -> list[ReadingExercise]:
-        n = min(what.questions, _REFUSALS)
-        return [
-            exercise
-            for language in what.languages
-            for k in (2, 3)
-            for exercise in domain_reading_set(
-                what.domain, DEVELOPMENT_SEED, language, n, k,
-                unanswerable=unanswerable, taken=set(taken), wording=wording,
-            )
-        ]  # fmt: skip
-
-    return RefusalQuestions(
-        DEVELOPMENT_SEED,
-        some(unanswerable=False),
-        some(unanswerable=True),
-        MOST_FALSE_REFUSALS,
-    )
 
 
 def general_tests(what: LaboratoryData, seed: int) -> list[ReadingTest]:

@@ -19,7 +19,8 @@ from minirag.corpus.notes import reports
 from minirag.corpus.reviews import reviews
 from minirag.errors import UsageError
 from minirag.finetuning.labelled import LabelledData, LabelledText, labelled_data
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 
 TextTask = Literal["sentiment", "documents"]
 TEXT_TASKS: tuple[TextTask, ...] = get_args(TextTask)

@@ -31,7 +31,8 @@ from minirag.finetuning.labelled import HELD_OUT
 from minirag.finetuning.laboratory import general_exercise, general_tests, general_texts
 from minirag.text.jsonl import read_json_lines
 from minirag.training.evaluate_reading import ReadingTest
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 
 
 @dataclass(frozen=True)

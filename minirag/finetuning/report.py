@@ -10,7 +10,6 @@ from minirag.finetuning.freezing import LayerCount
 from minirag.finetuning.validation import Validation
 from minirag.intervals import Interval
 from minirag.training.curves import History
-from minirag.training.refusing import RefusalPoint
 from minirag.transformer.models import Decoder, EncoderDecoder, Model
 
 
@@ -84,7 +83,6 @@ class FineTuneReport(Report[Validation]):
 
     laboratory: LaboratoryData | None
     model: Decoder | EncoderDecoder
-    refusing: RefusalPoint | None = None  # when it refuses; None: where nothing else is likelier
 
     def table(self) -> str:
         """Before and after, in the domain and in general."""
@@ -106,8 +104,6 @@ class FineTuneReport(Report[Validation]):
             f"adaptation {100 * gained:+.1f} points in the domain (mean of its tests); "
             + forgetting(before.general_right, after.general_right)
         )
-        if self.refusing is not None:
-            rows.append(f"when to refuse was chosen: {self.refusing}")
         return "\n".join(rows)
 
 

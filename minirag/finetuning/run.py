@@ -169,10 +169,6 @@ class Tuning(ABC, Generic[V]):
         """The test, put to the model before the first step."""
         return self.measure(self.data.test)
 
-    def after(self) -> V:
-        """The same, put to the weights that are kept."""
-        return self.measure(self.data.test)
-
     @abstractmethod
     def entry(self, validation: V) -> dict[str, dict[str, float]]:
         """A validation for the history: "scores", and "losses" with the one "held out"."""

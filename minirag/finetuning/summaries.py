@@ -48,7 +48,8 @@ from minirag.intervals import Interval, paired_bootstrap
 from minirag.metrics import rouge_l
 from minirag.text.tables import read_columns
 from minirag.training.evaluate_reading import ReadingTest
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 from minirag.transformer.machine import Machine, this_machine
 from minirag.transformer.models import MODELS, Decoder, EncoderDecoder
 

@@ -64,25 +64,12 @@ def _mean(scores: Sequence[Score]) -> float:
 
 
 def validate(
-    model: Decoder | EncoderDecoder,
-    tokenizer: Tokenizer,
-    tests: EvaluationSet,
-    rest_weight: float,
-    refuse_from: float | None = None,
+    model: Decoder | EncoderDecoder, tokenizer: Tokenizer, tests: EvaluationSet, rest_weight: float
 ) -> Validation:
-    """Put all tests to a model; it is in evaluation mode afterwards.
-
-    Parameters
-    ----------
-    rest_weight : float
-        Of all that is not an answer, in the held-out loss.
-    refuse_from : float, optional
-        See :func:`minirag.training.evaluate_reading.answering`.
-    """
+    """Put all tests to a model; it is in evaluation mode afterwards."""
     # All questions together: writing goes token by token, and a larger batch takes hardly longer.
     asked = [*tests.domain, *tests.general]
-    exercises = [exercise for test in asked for exercise in test.exercises]
-    answered = iter(answer_exercises(model, tokenizer, exercises, refuse_from=refuse_from))
+    answered = iter(answer_exercises(model, tokenizer, [e for t in asked for e in t.exercises]))
     scores = [score(test.name, [next(answered) for _ in test.exercises]) for test in asked]
     return Validation(
         scores[: len(tests.domain)],

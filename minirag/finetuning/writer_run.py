@@ -22,7 +22,6 @@ from minirag.finetuning.objective import Part, part_loss, shares_of_a_step
 from minirag.finetuning.run import Merit, Tuning, V
 from minirag.finetuning.validation import Validation, validate
 from minirag.training.batches import Layout
-from minirag.training.refusing import RefusalPoint, choose_point
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import Decoder, EncoderDecoder
 
@@ -96,36 +95,9 @@ class WriterTuning(Tuning[V]):
 class FineTuning(WriterTuning[Validation]):
     """The fine-tuning of a reader, which is measured in its new domain and in general."""
 
-    def __init__(
-        self, base: Base, data: FineTuneData, config: FineTuneConfig, out: Path, machine: Machine
-    ) -> None:
-        super().__init__(base, data, config, out, machine)
-        self.refuse_from = base.refuse_from
-        self.refusing: RefusalPoint | None = None  # chosen when the weights are
-
     def measure(self, tests: EvaluationSet) -> Validation:
-        """See :class:`Tuning`; on the way a refusal is what nothing else is likelier than."""
+        """See :class:`Tuning`."""
         return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
-
-    def before(self) -> Validation:
-        """See :class:`Tuning`; the base refuses when it was chosen to."""
-        return self._measure(self.refuse_from)
-
-    def after(self) -> Validation:
-        """Choose when the reader refuses, and put the test to it."""
-        if self.data.refusals is not None:
-            self.refusing = choose_point(self.model, self.tokenizer, self.data.refusals())
-        return self._measure(None if self.refusing is None else self.refusing.least)
-
-    def _measure(self, refuse_from: float | None) -> Validation:
-        model, weight = self.model, self.config.rest_weight
-        return validate(model, self.tokenizer, self.data.test, weight, refuse_from)
-
-    def save_model(self) -> None:
-        """See :class:`Tuning`; with when it refuses."""
-        super().save_model()
-        if self.refusing is not None:
-            self.refusing.save(self.out)
 
     def entry(self, validation: Validation) -> dict[str, dict[str, float]]:
         """See :class:`Tuning`."""

@@ -39,7 +39,8 @@ from minirag.training.evaluate_reading import (
     score,
     write_in_batches,
 )
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 from minirag.transformer.generation import Sampling
 from minirag.transformer.machine import Machine
 from minirag.transformer.models import Decoder, EncoderDecoder

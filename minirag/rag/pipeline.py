@@ -89,6 +89,9 @@ class Settings:
     instruction: Instruction = SENTENCE
     sampling: Sampling = WRITING
     quote: bool = False  # answer with words of the passages only, instead of writing
+    # Readers of our own refuse where refusing has this probability or more; None: where no other
+    # beginning of an answer is likelier. See minirag.training.refusing.
+    refuse_from: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:

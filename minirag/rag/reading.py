@@ -2,9 +2,9 @@
 
 :class:`minirag.rag.pipeline.Pipeline` is for chat models, which are told in words what to do. The
 laboratory's readers were trained to do one thing: to copy the answer out of the passages, or to say
-that they don't hold it. So there is no instruction and nothing to sample, and a refusal is one of
-the reader's answers: how sure of it the reader has to be is kept beside its weights. What comes out
-is the same, so that a conversation and the command line take either pipeline.
+that they don't hold it. So there is no instruction, nothing to sample, and abstaining needs no
+threshold: a refusal is one of the reader's answers, though it can be asked to refuse sooner. What
+comes out is the same, so that a conversation and the command line take either pipeline.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from minirag.training.evaluate_reading import (
     encoded_prompts,
     write_answers,
 )
-from minirag.training.refusing import refuse_from
 from minirag.training.weights import shipped_or_other
 from minirag.transformer import checkpoints
 from minirag.transformer.hub import locate
@@ -44,7 +43,6 @@ class TrainedReader:
     tokenizer: Tokenizer
     name: str
     fingerprint: str
-    refuse_from: float | None = None  # see minirag.training.refusing
 
     @property
     def context(self) -> int:
@@ -60,8 +58,7 @@ class TrainedReader:
         ModelUnavailable
             If there is neither.
         CheckpointError
-            If the model is an encoder, was not trained on the laboratory's reading format, or has a
-            file about refusing that can't be read.
+            If the model is an encoder, or was not trained on the laboratory's reading format.
         """
         files = locate(shipped_or_other(str(name_or_path)))
         model = checkpoints.load(files.directory)
@@ -76,8 +73,7 @@ class TrainedReader:
                 f"{files.name} does not know the laboratory's reading format: give a reader that "
                 "`minirag pretrain` or `minirag finetune` made, or ask it about --docs."
             )
-        refuses = refuse_from(files.directory)
-        return cls(model, tokenizer, files.name, files.fingerprint, refuses)
+        return cls(model, tokenizer, files.name, files.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class ReadingPipeline:
     retriever : Retriever, optional
         None: no passages, the question is asked closed book.
     settings : Settings
-        ``k`` and ``threshold`` alone count; our readers write greedily, in one way.
+        ``k``, ``threshold`` and ``refuse_from`` alone count; our readers write in one way.
     """
 
     def __init__(
@@ -144,7 +140,7 @@ class ReadingPipeline:
     ) -> Answer | Abstention:
         reader, began = self.reader, time.perf_counter()
         prompt, parts = _prompt(reader, question, [hit.passage for hit in hits])
-        how = answering(reader.tokenizer, reader.refuse_from)
+        how = answering(reader.tokenizer, self.settings.refuse_from)
         (generation,) = write_answers(reader.model, [parts], how)
         text = read_answer(reader.tokenizer, generation.ids)
         timings = Timings(retrieved.retrieve, read := time.perf_counter() - began, read)

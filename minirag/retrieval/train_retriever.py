@@ -26,7 +26,8 @@ from minirag.retrieval.retriever_run import RetrieverTraining
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import SCORES, TRAINING
 from minirag.training.loop import Step
-from minirag.training.report import DEVELOPMENT_SEED, REPORT_SEED
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 from minirag.training.resumable import CHECKPOINT, check_directory, recipe_as_json
 from minirag.training.watch import watch
 from minirag.training.weights import seal

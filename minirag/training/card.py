@@ -1,7 +1,7 @@
 """The model card of a pretrained base model: prose around numbers that files beside it hold.
 
-The card is written from ``training.json``, ``scores.json`` and (if there) ``refusing.json``,
-``speed.json`` and ``vocabulary.json`` alone, so that writing it again shows whether they agree.
+The card is written from ``training.json``, ``scores.json`` and (if there) ``speed.json`` and
+``vocabulary.json`` alone, so that writing it again shows whether card and files agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
-from minirag.training.refusing import how_it_refuses
 
 CARD = "README.md"
 TRAINING = "training.json"
@@ -57,7 +56,7 @@ language: [{languages}]
 
 {measured} The brackets hold 95 % Wilson intervals.
 
-{refusing}{scores}
+{scores}
 
 {reading_it}
 
@@ -206,7 +205,6 @@ def card(directory: Path) -> str:
             speeds=_speeds(speed, training["tokens"]),
             vocabularies=_vocabularies(vocabularies),
             measured=prose.measured.format(report_seed=scores["seed"]),
-            refusing=how_it_refuses(directory),
             scores=_table(scores["scores"], prose.header),
             reading_it=prose.reading_it,
             limits=prose.limits,

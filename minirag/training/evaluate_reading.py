@@ -67,16 +67,14 @@ def answer_exercises(
     tokenizer: Tokenizer,
     exercises: Iterable[ReadingExercise],
     batch_tokens: int = 16_384,
-    *,
-    refuse_from: float | None = None,
 ) -> list[Answered]:
-    """The model's answer to the first question of each exercise, in the given order.
+    """The model's greedy answer to the first question of each exercise, in the given order.
 
-    An encoder-decoder reads every passage apart. ``refuse_from`` is that of :func:`answering`.
+    An encoder-decoder reads every passage apart.
     """
     exercises = list(exercises)
     prompts = prompts_of(model, tokenizer, exercises)
-    written = write_in_batches(model, prompts, answering(tokenizer, refuse_from), batch_tokens)
+    written = write_in_batches(model, prompts, ANSWERS, batch_tokens)
     return [
         Answered(exercise, read_answer(tokenizer, generation.ids))
         for exercise, generation in zip(exercises, written, strict=True)
@@ -251,16 +249,7 @@ def score(name: str, answered: Sequence[Answered]) -> Score:
 
 
 def evaluate_reading(
-    model: Model,
-    tokenizer: Tokenizer,
-    tests: Iterable[ReadingTest],
-    refuse_from: float | None = None,
+    model: Model, tokenizer: Tokenizer, tests: Iterable[ReadingTest]
 ) -> list[Score]:
-    """Put every test to the model; ``refuse_from`` is that of :func:`answering`."""
-    return [
-        score(
-            test.name,
-            answer_exercises(model, tokenizer, test.exercises, refuse_from=refuse_from),
-        )
-        for test in tests
-    ]
+    """Put every test to the model."""
+    return [score(test.name, answer_exercises(model, tokenizer, test.exercises)) for test in tests]

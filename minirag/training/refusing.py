@@ -1,200 +1,155 @@
-"""When to refuse: an operating point between false answers and false refusals.
+"""When to refuse: what other points than the likeliest would bring, and what they would cost.
 
 A reader refuses with one token, ``<|unknown|>``, so one number says how ready it is to: the
 probability of this token where the answer begins. Greedy writing refuses where no other beginning
-is likelier. That is a point like any other, and nobody chose it: a lower one refuses more of what
-can't be answered, and more of what can.
-
-Here the point is chosen: the lowest at which at most a given share of the answerable questions of a
-development set is refused. Nothing that a test asks takes part.
+is likelier. That is a point like any other: a lower one refuses more of what the passages don't
+say, and more of what they do say. How good a bargain the best point is depends on how well the
+reader tells the two apart, which only training changes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+from minirag.corpus.exercises import reading_set, unanswerable_set
+from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import ReadingExercise
-from minirag.errors import CheckpointError, UsageError
-from minirag.files import write_text_atomically
+from minirag.corpus.raft import domain_reading_set
+from minirag.errors import UsageError
 from minirag.intervals import Interval, wilson_interval
-from minirag.text.reading_format import UNKNOWN
+from minirag.text.reading_format import UNKNOWN, read_answer
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.evaluate_reading import prompts_of, write_in_batches
+from minirag.training.evaluate_reading import (
+    Answered,
+    answering,
+    prompts_of,
+    write_in_batches,
+)
 from minirag.transformer.generation import Sampling
-from minirag.transformer.models import Model
+from minirag.transformer.models import Decoder, EncoderDecoder
 
-REFUSING = "refusing.json"  # beside a reader's weights
-
-
-@dataclass(frozen=True)
-class RefusalQuestions:
-    """What a point is chosen by; no test asks any of it."""
-
-    seed: int
-    answerable: list[ReadingExercise]
-    unanswerable: list[ReadingExercise]
-    most_false: float  # the share of the answerable that may be refused
+GENERAL = "general"  # the base models' own world
+GREEDY = None  # the point of greedy writing
 
 
 @dataclass(frozen=True)
-class RefusalPoint:
-    """Where a reader refuses, and what that was chosen by."""
+class Readiness:
+    """What a reader makes of a question."""
 
-    least: float  # it refuses where refusing has this probability or more
-    most_false: float  # the share of answerable questions that it was allowed to refuse
-    seed: int  # of the development questions
-    answerable: int  # how many of them
-    unanswerable: int
-    right: Interval  # share of the unanswerable that are refused; 95 % Wilson
-    false: Interval  # share of the answerable that are refused
+    refusing: float  # the probability that its answer is a refusal
+    greedy: bool  # whether it refuses where no other beginning is likelier
+    right: bool  # whether the answer is right that it gives unless it refuses
 
-    def __str__(self) -> str:
-        return (
-            f"refuses where that has a probability of {self.least:.3f} or more: "
-            f"{self.right} of {self.unanswerable} development questions without an answer, "
-            f"{self.false} of {self.answerable} with one (at most {self.most_false:g} was allowed)"
-        )
+    def refuses(self, least: float | None) -> bool:
+        """Whether it refuses from a point on."""
+        return self.greedy if least is None else self.refusing >= least
 
-    def save(self, directory: Path) -> None:
-        """Write it beside the weights.
 
-        Raises
-        ------
-        DiskError
-            If writing fails.
-        """
+@dataclass(frozen=True)
+class Point:
+    """What comes of refusing from a probability on; shares with 95 % Wilson intervals."""
+
+    least: float | None  # None: greedy
+    refused: Interval  # of the questions without an answer: right
+    refused_in_vain: Interval  # of those with one: wrong
+    answered: Interval  # of those with one: rightly
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, rounded to four digits."""
         values = dataclasses.asdict(self)
-        for key in ("right", "false"):
+        for key in ("refused", "refused_in_vain", "answered"):
             values[key] = [round(x, 4) for x in values[key]]
-        write_text_atomically(directory / REFUSING, json.dumps(values, indent=1) + "\n")
+        return values
 
-    @classmethod
-    def load(cls, directory: Path) -> RefusalPoint | None:
-        """What stands beside a reader's weights; None if nothing does: it refuses greedily.
-
-        Raises
-        ------
-        CheckpointError
-            If it can't be read.
-        """
-        path = directory / REFUSING
-        try:
-            values = json.loads(path.read_text("utf-8"))
-            for key in ("right", "false"):
-                values[key] = Interval(*values[key])
-            point = cls(**values)
-            if not 0 <= point.least <= 1:
-                raise ValueError(f"least is {point.least}, and a probability is needed")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{path} does not say when to refuse ({error}). Without this file the reader "
-                "refuses where no other beginning of an answer is likelier: delete it, or put the "
-                "model's own one back."
-            ) from error
-        return point
+    def line(self) -> str:
+        """A row of the table under :data:`HEADER`."""
+        point = "likeliest" if self.least is None else f"{self.least:.2f}"
+        return f"{point:>12}   {self.refused!s:<21} {self.refused_in_vain!s:<21} {self.answered!s}"
 
 
-def refuse_from(directory: Path) -> float | None:
-    """The probability from which a reader refuses; None: where nothing else is likelier."""
-    point = RefusalPoint.load(directory)
-    return None if point is None else point.least
+HEADER = (
+    f"{'':>12}   {'without an answer':<21} with an answer\n"
+    f"{'refuse from':>12}   {'refused':<21} {'refused':<21} answered rightly"
+)
 
 
-def how_it_refuses(directory: Path) -> str:
-    """A paragraph for a model card, an empty line behind it; nothing where nothing was chosen.
-
-    Raises
-    ------
-    CheckpointError
-        If the file can't be read.
-    """
-    point = RefusalPoint.load(directory)
-    if point is None:
-        return ""
-    text = (
-        f"It refuses where that has a probability of {point.least:.3f} or more: the lowest point "
-        f"at which at most {100 * point.most_false:g} % of {point.answerable} answerable "
-        f"development questions (worlds of seed {point.seed}) were refused; of "
-        f"{point.unanswerable} unanswerable ones {100 * point.right.value:.1f} % were."
-    )
-    return textwrap.fill(text, 100) + "\n\n"
-
-
-def readiness(
-    model: Model, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
-) -> list[float]:
-    """The probability that the answer to the first question of each exercise is a refusal."""
-    unknown = tokenizer.id_of(UNKNOWN)
-    assert unknown is not None  # of a reader of the laboratory's format
-    # From 0 on is always: what is written is this token, and with it comes its probability.
-    forced = Sampling(max_new_tokens=1, gate=(unknown, 0.0))
-    written = write_in_batches(model, prompts_of(model, tokenizer, exercises), forced)
-    return [generation.probabilities[0] for generation in written]
-
-
-def choose_point(model: Model, tokenizer: Tokenizer, questions: RefusalQuestions) -> RefusalPoint:
-    """The lowest point at which a reader refuses no more answerable questions than it may."""
-    return lowest_point(
-        readiness(model, tokenizer, questions.answerable),
-        readiness(model, tokenizer, questions.unanswerable),
-        most_false=questions.most_false,
-        seed=questions.seed,
-    )
-
-
-def lowest_point(
-    answerable: Sequence[float], unanswerable: Sequence[float], *, most_false: float, seed: int = 0
-) -> RefusalPoint:
-    """The lowest point at which no more than a share of the answerable questions is refused.
+def questions(
+    domain: str, seed: int, n: int, languages: Sequence[str] = LANGUAGES
+) -> tuple[list[ReadingExercise], list[ReadingExercise]]:
+    """Questions with and without an answer, phrased as in training, about unseen entities.
 
     Parameters
     ----------
-    answerable, unanswerable : probability of refusing, for each question
-    most_false : float
-        That share, 0 to 1.
-    seed : int
-        Of the questions, for the record.
+    domain : str
+        "general" (with one passage and with three), "medicine" or "law" (with two and three).
+    n : int
+        Of each kind: for each number of passages, in each language.
+    """
+
+    def draw(language: str, k: int, unanswerable: bool) -> list[ReadingExercise]:
+        if domain != GENERAL:
+            return domain_reading_set(domain, seed, language, n, k, unanswerable=unanswerable)
+        make: Callable[..., list[ReadingExercise]] = (
+            unanswerable_set if unanswerable else reading_set
+        )
+        return make(seed, language, n, k, held_out=False)
+
+    with_answer, without = (
+        [
+            exercise
+            for language in languages
+            for k in ((1, 3) if domain == GENERAL else (2, 3))
+            for exercise in draw(language, k, unanswerable)
+        ]
+        for unanswerable in (False, True)
+    )
+    return with_answer, without
+
+
+def readiness(
+    model: Decoder | EncoderDecoder, tokenizer: Tokenizer, exercises: Sequence[ReadingExercise]
+) -> list[Readiness]:
+    """Ask the first question of each exercise: how likely is a refusal, and what comes instead?"""
+    unknown = tokenizer.id_of(UNKNOWN)
+    assert unknown is not None  # of a reader of the laboratory's format
+    prompts = prompts_of(model, tokenizer, exercises)
+    # A refusal from 0 on is always written, and with it its probability.
+    always = write_in_batches(model, prompts, Sampling(max_new_tokens=1, gate=(unknown, 0.0)))
+    never = write_in_batches(model, prompts, answering(tokenizer, refuse_from=1.0))
+    found = []
+    for exercise, refusal, answer in zip(exercises, always, never, strict=True):
+        refusing = refusal.probabilities[0]
+        # nothing at all, an end at once, is not told from a refusal
+        otherwise = answer.probabilities[0] if answer.probabilities else 0.0
+        said = Answered(exercise, read_answer(tokenizer, answer.ids))
+        found.append(Readiness(refusing, refusing > otherwise, said.right))
+    return found
+
+
+def trade_off(
+    with_answer: Sequence[Readiness],
+    without: Sequence[Readiness],
+    points: Sequence[float | None],
+) -> list[Point]:
+    """What every point brings and costs.
 
     Raises
     ------
     UsageError
-        If there are no questions, or the share is none.
+        If there are no questions of a kind.
     """
-    n, m = len(answerable), len(unanswerable)
-    if not n or not m:
-        raise UsageError("when to refuse can't be chosen without answerable and other questions.")
-    if not 0 <= most_false <= 1:
-        raise UsageError(f"most_false is {most_false}: give a share, 0 to 1.")
-    allowed = math.floor(most_false * n)
-    least = 0.0
-    if allowed < n:
-        # just above the first that must be answered, in the three digits that are kept
-        first = sorted(answerable, reverse=True)[allowed]
-        least = min(1.0, math.floor(1000 * first + 1) / 1000)
-    right = sum(p >= least for p in unanswerable)
-    false = sum(p >= least for p in answerable)
-    return RefusalPoint(
-        least, most_false, seed, n, m, wilson_interval(right, m), wilson_interval(false, n)
-    )
-
-
-def trade_off(
-    answerable: Sequence[float], unanswerable: Sequence[float], points: Sequence[float]
-) -> str:
-    """What every point would refuse, as a table."""
-    lines = [f"{'refuse from':>12}   of the unanswerable      of the answerable"]
-    for least in points:
-        shares = [
-            wilson_interval(sum(p >= least for p in some), len(some))
-            for some in (unanswerable, answerable)
-        ]
-        lines.append(f"{least:>12.3f}   {shares[0]!s:<22}   {shares[1]!s}")
-    return "\n".join(lines)
+    if not with_answer or not without:
+        raise UsageError("what a point costs can't be told without questions of both kinds.")
+    n, m = len(with_answer), len(without)
+    return [
+        Point(
+            least,
+            wilson_interval(sum(r.refuses(least) for r in without), m),
+            wilson_interval(sum(r.refuses(least) for r in with_answer), n),
+            wilson_interval(sum(r.right and not r.refuses(least) for r in with_answer), n),
+        )
+        for least in points
+    ]

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from minirag.corpus.exercises import reading_set, unanswerable_set
 from minirag.corpus.general import well_known
 from minirag.corpus.grammar import LANGUAGES
-from minirag.corpus.questions import ReadingExercise
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.card import SCORES, TRAINING, save_card
 from minirag.training.evaluate_masking import masked_accuracy, probe_scores
 from minirag.training.evaluate_reading import Score, evaluate_reading, reading_tests
-from minirag.training.refusing import RefusalQuestions, refuse_from
 from minirag.training.weights import seal
 from minirag.transformer.checkpoints import load
 from minirag.transformer.models import Encoder
 
-DEVELOPMENT_SEED = 1  # of the worlds that validation reads, and by which refusing is chosen
 REPORT_SEED = 1001  # of the worlds that the model card reports: nothing is chosen by them
-
-MOST_FALSE_REFUSALS = 0.04  # of the questions that passages answer, where refusing is chosen
 
 
 def report(directory: Path, questions: int) -> list[Score]:
@@ -73,33 +67,7 @@ def base_scores(
     if isinstance(model, Encoder):
         scores = masked_accuracy(model, tokenizer, seed, questions, languages)
         return scores + probe_scores(model, tokenizer, seed)
-    tests = reading_tests(seed, questions, languages)
-    return evaluate_reading(model, tokenizer, tests, refuse_from(directory))
-
-
-def refusal_questions(n: int, languages: Sequence[str] = LANGUAGES) -> RefusalQuestions:
-    """By what it can be chosen when a pretrained reader refuses: phrased as in its training.
-
-    Unless somebody does choose (``minirag calibrate --reader``), it refuses where no other
-    beginning of an answer is likelier.
-
-    Parameters
-    ----------
-    n : int
-        Questions of a kind: with one and three passages, answerable or not, in each language.
-    """
-
-    def some(draw: Callable[..., list[ReadingExercise]]) -> list[ReadingExercise]:
-        return [
-            exercise
-            for language in languages
-            for k in (1, 3)
-            for exercise in draw(DEVELOPMENT_SEED, language, n, k, held_out=False)
-        ]
-
-    return RefusalQuestions(
-        DEVELOPMENT_SEED, some(reading_set), some(unanswerable_set), MOST_FALSE_REFUSALS
-    )
+    return evaluate_reading(model, tokenizer, reading_tests(seed, questions, languages))
 
 
 def well_known_fingerprint() -> str:

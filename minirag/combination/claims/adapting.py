@@ -202,7 +202,7 @@ def _train(what: Training, machine: Machine) -> dict[str, Any]:
     watched = data.validation if what.config.validate_every else _sliver(data.validation)
     report = finetune(
         base,
-        dataclasses.replace(data, validation=watched, test=_sliver(data.test), refusals=None),
+        dataclasses.replace(data, validation=watched, test=_sliver(data.test)),
         what.config,
         machine=machine,
     )
