@@ -194,6 +194,7 @@ def test_a_reader_is_weighed(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--squad", "x.json", "--domain", "law"], 64, "--domain goes with --reader"),
         (["--squad", "x.json", "--language", "es"], 64, "--language goes with --reader"),
         (["--reader", "gpt-base", "--encoder", "x"], 64, "--encoder goes with --squad"),
+        (["--reader", "gpt-base", "--precision", "bf16"], 64, "--precision goes with --squad"),
         (["--reader", "gpt-base", "--limit", "0"], 64, "--limit is 0"),
         (["--reader", "bert-base"], 6, "is an encoder"),
         (["--reader", "nobody"], 2, "nobody"),

@@ -28,6 +28,7 @@ examples:
 _POINTS = (None, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05)  # of the table; None: greedy
 _GO_WITH = {  # options that only one of the two has
     "encoder": "squad",
+    "precision": "squad",
     "domain": "reader",
     "language": "reader",
 }
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     check_counts(args, "limit")
     given = "squad" if args.squad is not None else "reader"
     for option, wanted in _GO_WITH.items():
-        if getattr(args, option) is not None and wanted != given:
+        if getattr(args, option) not in (None, "auto") and wanted != given:
             raise UsageError(f"--{option} goes with --{wanted}: leave it out.")
     return _squad(args) if given == "squad" else _reader(args)
 
