@@ -232,9 +232,13 @@ def test_ask_a_domain(call) -> None:
     code, out, err = call("ask", question, "--domain", "medicine", "--explain")
     assert (code, err) == (0, "")
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
-    code, out, err = call("ask", question, "--domain", "medicine", "--refuse-from", 0)
+    refusing = ("ask", question, "--domain", "medicine", "--refuse-from", 0)
+    code, out, err = call(*refusing, "--explain")
     assert (code, err) == (0, "")
     assert "refuses to answer" in " ".join(out.split())
+    said = json.loads(call(*refusing, "--json")[1])
+    assert 0 < said["refusing"] < 1
+    assert f"probability of a refusal: {said['refusing']:.3f}" in out
 
 
 def test_spanish_documents_are_answered_in_a_spanish_frame(call) -> None:

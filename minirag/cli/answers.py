@@ -143,9 +143,12 @@ def described(hit: Hit, frame: Frame) -> str:
 def print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
     """The glass box: what was retrieved, the prompt, and each token of the answer."""
     from minirag.rag.pipeline import Answer
+    from minirag.rag.reading import Refusal
 
     print("\n== retrieved ==")
     print_hits(result.hits)
+    if isinstance(result, Refusal):
+        print(f"\n== refused ==\nprobability of a refusal: {result.probability:.3f}")
     if not isinstance(result, Answer):
         return
     prompt = result.prompt
@@ -180,6 +183,7 @@ def answer_as_json(
 ) -> dict[str, object]:
     """An answer or an abstention as plain values."""
     from minirag.rag.pipeline import Answer
+    from minirag.rag.reading import Refusal
 
     values: dict[str, object] = {
         "question": result.question,
@@ -199,6 +203,8 @@ def answer_as_json(
             "read": round(result.timings.read, 4),
         },
     }
+    if isinstance(result, Refusal):
+        values["refusing"] = round(result.probability, 6)
     if not isinstance(result, Answer):
         return {**values, "reason": result.text}
     values["citations"] = [

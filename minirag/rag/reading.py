@@ -80,6 +80,8 @@ class TrainedReader:
 class Refusal(Abstention):
     """The reader has read the passages and says that they don't answer the question."""
 
+    probability: float  # that the reader gave to refusing, where the answer begins
+
     @property
     def text(self) -> str:
         """The refusal as a sentence."""
@@ -146,7 +148,8 @@ class ReadingPipeline:
         timings = Timings(retrieved.retrieve, read := time.perf_counter() - began, read)
         if text is None:
             best = max(map(nearness, hits), default=None)
-            return Refusal(question, list(hits), best, self.settings.threshold, timings)
+            sure = generation.probabilities[0] if generation.probabilities else 0.0
+            return Refusal(question, list(hits), best, self.settings.threshold, timings, sure)
         generation.text = text
         if on_text is not None:
             on_text(text)
