@@ -62,7 +62,8 @@ def step_memory(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # A result that its own step keeps would keep that step, and so itself: for ever.
+        return tensor.detach()
 
     training_mode(model)
     with torch.random.fork_rng(), saved_tensors_hooks(note, lambda tensor: tensor):  # dropout draws
