@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,25 @@ def test_the_readers_differ_among_many_passages_as_it_says() -> None:
     text = " ".join(README.split())
     assert f"It takes {thirty:.0f} % longer for thirty passages, {one:.0f} % for one" in text
     assert f"--questions {gpt['n']} " in text
+
+
+def _task_row(entry: dict[str, Any]) -> list[str]:
+    """What the table of tasks says about one of them."""
+    about = [f"{entry['task']}: {entry['what']}", entry["base"]]
+    if entry["task"] == "generate":
+        before, after = (f"perplexity {entry[key]:.1f}" for key in ("before", "after"))
+        return [*about, f"{entry['tokens']:,} tokens", f"before: {before}", after]
+    best = max(entry["baselines"], key=lambda name: entry["baselines"][name][0])
+    share, low, high = entry["after"]
+    return [
+        *about,
+        f"{entry['n']:,}",
+        f"{best}: {entry['baselines'][best][0]:.2f}",
+        f"{entry['measure']} {share:.2f} [{low:.2f}, {high:.2f}]",
+    ]
+
+
+def test_the_tasks_are_done_as_well_as_it_says() -> None:
+    _, *rows = _tables("Tasks of their own")[0]
+    entries = json.loads((RESULTS / "tasks.json").read_text("utf-8"))
+    assert rows == [_task_row(entry) for entry in entries]
