@@ -405,6 +405,14 @@ def test_the_memory_of_a_step(moving: str) -> None:
     assert memory.total == sum(dataclasses.astuple(memory))
 
 
+def test_the_memory_of_adapters_is_told_though_they_are_merged(small_base: str) -> None:
+    settings = dataclasses.replace(f3.CLAIM.reduced, models=(small_base,))
+    what = adapting.training(settings, 301, 1e-3, lora=Lora(rank=2))
+    outcome = adapting._train(what, small_bases.CPU)
+    assert outcome["memory"]["gradients"] == 4 * outcome["trainable"]
+    assert outcome["memory"]["weights"] > 10 * outcome["memory"]["gradients"]
+
+
 def test_measuring_a_step_leaves_nothing_behind() -> None:
     """A claim measures a hundred of them in one process: it ended in want of 22 GB."""
     model, exercises = small_bases.decoder(), small_bases.data().train[:7]

@@ -27,6 +27,7 @@ from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData, W
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data
+from minirag.finetuning.lora import add_lora
 from minirag.finetuning.memory import step_memory
 from minirag.finetuning.validation import held_out_loss, text_perplexity
 from minirag.intervals import Interval, clustered_bootstrap
@@ -207,6 +208,9 @@ def _train(what: Training, machine: Machine) -> dict[str, Any]:
         machine=machine,
     )
     tokenizer, moving = base.tokenizer, sum(count.trainable for count in report.weights)
+    measured = measure(report.model, tokenizer, data.test)
+    if what.config.lora is not None:  # the adapters that moved have been merged
+        add_lora(report.model, what.config.lora, what.config.seed)
     memory = step_memory(
         report.model,
         tokenizer,
@@ -216,7 +220,7 @@ def _train(what: Training, machine: Machine) -> dict[str, Any]:
         rest_weight=what.config.rest_weight,
     )
     return {
-        **measure(report.model, tokenizer, data.test),
+        **measured,
         "seconds": report.seconds,
         "seconds per epoch": report.seconds / max(1, report.steps) * report.epoch_steps,
         "steps": report.steps,

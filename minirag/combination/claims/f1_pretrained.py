@@ -171,7 +171,10 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
         xscale="log", xlabel="% of the domain's exercises, equal steps",
         ylabel="exact match on new entities (95 % interval)", ylim=(-0.02, 1.02),
     )  # fmt: skip
-    right.set(xscale="log", xlabel="seconds of training, all exercises")
+    right.set(xlabel="seconds of training, all exercises", xlim=(0, None))
+    shares = [100 * row["share"] for row in results["by share"]]
+    left.set_xticks(shares, [f"{share:g}" for share in shares])
+    left.minorticks_off()
     left.legend()
 
 

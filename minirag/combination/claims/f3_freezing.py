@@ -191,7 +191,7 @@ CLAIM = Claim(
     "(95 % interval of the paired difference above 0), scores higher in general than that "
     "(interval above 0), and takes less memory. It holds if every way is good; only when, for "
     "those that are.",
-    version=2,
+    version=3,
     full=Settings(),
     reduced=Settings(**TINY),
     plan=plan,
