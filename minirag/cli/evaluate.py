@@ -218,7 +218,8 @@ def _model(args: argparse.Namespace) -> int:
             f"one of {', '.join(RECIPES)}."
         )
     seed = REPORT_SEED if args.seed is None else args.seed
-    scores = base_scores(directory, seed, args.limit or 400, languages_of(directory))
+    n, languages = args.limit or 400, languages_of(directory)
+    scores = base_scores(directory, seed, n, languages, progress=show_bars(args))
     if args.json:
         values = [score.as_json() for score in scores]
         print(json.dumps({"model": args.model, "seed": seed, "scores": values}, indent=2))

@@ -32,7 +32,6 @@ from minirag.transformer.generation import Sampling
 from minirag.transformer.models import Decoder, EncoderDecoder
 
 GENERAL = "general"  # the base models' own world
-GREEDY = None  # the point of greedy writing
 
 
 @dataclass(frozen=True)

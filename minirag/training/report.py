@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from minirag.corpus.general import well_known
 from minirag.corpus.grammar import LANGUAGES
 from minirag.errors import DataError
@@ -54,7 +56,12 @@ def languages_of(directory: Path) -> tuple[str, ...]:
 
 
 def base_scores(
-    directory: Path, seed: int, questions: int, languages: Sequence[str] = LANGUAGES
+    directory: Path,
+    seed: int,
+    questions: int,
+    languages: Sequence[str] = LANGUAGES,
+    *,
+    progress: bool = False,
 ) -> list[Score]:
     """What a pretrained model of the laboratory can do in the worlds of a seed.
 
@@ -62,12 +69,16 @@ def base_scores(
     ----------
     questions : int
         Of each test of a reader; texts of an encoder.
+    progress : bool
+        Show a bar on stderr while a reader is tested.
     """
     model, tokenizer = load(directory), Tokenizer.load(directory)
     if isinstance(model, Encoder):
         scores = masked_accuracy(model, tokenizer, seed, questions, languages)
         return scores + probe_scores(model, tokenizer, seed)
-    return evaluate_reading(model, tokenizer, reading_tests(seed, questions, languages))
+    tests = reading_tests(seed, questions, languages)
+    bar = tqdm(tests, unit="test", disable=not progress, leave=False)
+    return evaluate_reading(model, tokenizer, bar)
 
 
 def well_known_fingerprint() -> str:
