@@ -30,28 +30,35 @@ from minirag.transformer.models import Decoder, EncoderDecoder
 SOME = st.lists(st.builds(Readiness, st.floats(0, 1), st.booleans(), st.booleans()), min_size=1)
 
 
-def _reader(kind: str, directory: Path) -> tuple[Decoder | EncoderDecoder, TrainedReader]:
-    """A reader of random weights that is undecided: refusals are as likely as all else."""
+def _reader(
+    kind: str, directory: Path, ready: float = 1.0
+) -> tuple[Decoder | EncoderDecoder, TrainedReader]:
+    """A reader of random weights; with ``ready`` above 1 it refuses some questions greedily."""
     make = small_bases.decoder if kind == "decoder" else small_bases.encoder_decoder
     model = make(seed=3)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(6)
+            if len(parameter) == small_bases.tokenizer().vocab_size:
+                parameter[small_bases.tokenizer().id_of(UNKNOWN)] *= ready
     checkpoints.save(model, directory)
     small_bases.tokenizer().save(directory)
     return model, TrainedReader.load(directory)
 
 
-@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
-def test_readiness_is_the_probability_of_a_refusal(kind: str, tmp_path: Path) -> None:
-    model, reader = _reader(kind, tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "ready"),
+    [("decoder", 6.0), ("encoder-decoder", 2.0), ("encoder-decoder", 6.0)],  # the last: sure of one
+)
+def test_readiness_is_the_probability_of_a_refusal(kind: str, ready: float, tmp_path: Path) -> None:
+    model, reader = _reader(kind, tmp_path, ready)
     tokenizer, exercises = reader.tokenizer, small_bases.exercises(12)
-    ready = readiness(model, tokenizer, exercises)
-    assert len({r.refusing for r in ready}) == len(ready)
+    found = readiness(model, tokenizer, exercises)
+    assert len({said.refusing for said in found}) == len(found)
     # the definition, one question after the other
     unknown = tokenizer.id_of(UNKNOWN)
-    for parts, said in zip(prompts_of(model, tokenizer, exercises), ready, strict=True):
+    for parts, said in zip(prompts_of(model, tokenizer, exercises), found, strict=True):
         with torch.inference_mode():
             ids = torch.tensor([parts[-1]])
             if isinstance(model, EncoderDecoder):
@@ -60,12 +67,14 @@ def test_readiness_is_the_probability_of_a_refusal(kind: str, tmp_path: Path) ->
             else:
                 states = model(ids)
             expected = model.logits(states[:, -1])[0].softmax(-1)
-        assert said.refusing == pytest.approx(float(expected[unknown]), rel=1e-3)
+        assert said.refusing == pytest.approx(float(expected[unknown]), rel=1e-3, abs=1e-7)
         assert said.greedy == (int(expected.argmax()) == unknown)
-    # greedy writing refuses where the readiness says so, and is right where it says so
-    for answered, said in zip(answer_exercises(model, tokenizer, exercises), ready, strict=True):
-        if answered.answer is not None:
-            assert not said.greedy
+    # greedy writing refuses where the readiness says so, and answers as it says where it doesn't
+    assert {said.greedy for said in found} == {True, False}
+    for answered, said in zip(answer_exercises(model, tokenizer, exercises), found, strict=True):
+        if said.greedy:
+            assert answered.answer is None
+        else:
             assert answered.right == said.right
 
 
@@ -147,7 +156,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pretrained_model_is_tested_again(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: list[tuple[int, int]] = []
     tests = reporting.reading_tests
@@ -170,9 +182,9 @@ def test_a_pretrained_model_is_tested_again(
     assert main(["evaluate", "--model", str(tiny / "none")]) == 2
     assert "or one of gpt-base, bert-base, bart-base" in capsys.readouterr().err
     assert main(["evaluate", "--model", str(tiny), "--limit", "0"]) == 64
-    (tiny / "training.json").write_text("{}")
+    (tmp_path / "training.json").write_text("{}")
     with pytest.raises(DataError, match="does not tell what the model has learned"):
-        languages_of(tiny)
+        languages_of(tmp_path)
 
 
 def test_a_reader_is_weighed(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

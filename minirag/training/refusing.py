@@ -115,16 +115,18 @@ def readiness(
     unknown = tokenizer.id_of(UNKNOWN)
     assert unknown is not None  # of a reader of the laboratory's format
     prompts = prompts_of(model, tokenizer, exercises)
-    # A refusal from 0 on is always written, and with it its probability.
+    # A refusal from 0 on is always written, and with it its probability; one from 1 on where the
+    # reader is so sure that nothing else is left.
     always = write_in_batches(model, prompts, Sampling(max_new_tokens=1, gate=(unknown, 0.0)))
-    never = write_in_batches(model, prompts, answering(tokenizer, refuse_from=1.0))
+    hardly = write_in_batches(model, prompts, answering(tokenizer, refuse_from=1.0))
     found = []
-    for exercise, refusal, answer in zip(exercises, always, never, strict=True):
+    for exercise, refusal, answer in zip(exercises, always, hardly, strict=True):
         refusing = refusal.probabilities[0]
         # nothing at all, an end at once, is not told from a refusal
         otherwise = answer.probabilities[0] if answer.probabilities else 0.0
+        greedy = answer.ids[:1] == [unknown] or refusing > otherwise
         said = Answered(exercise, read_answer(tokenizer, answer.ids))
-        found.append(Readiness(refusing, refusing > otherwise, said.right))
+        found.append(Readiness(refusing, greedy, said.right))
     return found
 
 
