@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import time
@@ -20,6 +19,7 @@ from minirag.cli.bases import (
     cached_base,
     import_torch,
     load_encoder,
+    number_within,
     open_base,
     print_report,
     show_bars,
@@ -50,6 +50,10 @@ examples:
 """
 
 
+# A cosine, or another likeness of that scale.
+threshold = number_within(-1, 1, "likeness")
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb ``ask`` to the command line."""
     parser = subparsers.add_parser(
@@ -67,14 +71,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)
-
-
-def threshold(text: str) -> float:
-    """A cosine, or another likeness of that scale, as it is typed."""
-    with contextlib.suppress(ValueError):
-        if -1 <= float(text) <= 1:  # not a number fails, too
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no likeness: give a number from -1 to 1.")
 
 
 def add_answer_options(parser: argparse.ArgumentParser) -> None:

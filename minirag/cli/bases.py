@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,20 @@ def check_counts(args: argparse.Namespace, *names: str) -> None:
         given = getattr(args, name)
         if given is not None and given < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {given}: give 1 or more.")
+
+
+def number_within(low: float, high: float, noun: str) -> Callable[[str], float]:
+    """What reads an option's number: one from ``low`` to ``high``, or it is no such thing."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if low <= float(text) <= high:  # not a number fails, too
+                return float(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no {noun}: give a number from {low:g} to {high:g}."
+        )
+
+    return read
 
 
 def check_png(option: str, path: Path) -> None:

@@ -21,7 +21,7 @@ from minirag.errors import UsageError
 from minirag.intervals import Interval, wilson_interval
 from minirag.pictures import new_figure, save_png
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.evaluate_reading import answer_exercises, encoded_prompts
+from minirag.training.evaluate_reading import answer_exercises, prompts_of
 from minirag.training.report import REPORT_SEED
 from minirag.transformer.checkpoints import AnyModel, load
 from minirag.transformer.models import MODELS, Encoder
@@ -76,8 +76,7 @@ def bench_passages(
                     start = time.perf_counter()
                     answer_exercises(model, tokenizer, [exercise])
                     seconds.append(time.perf_counter() - start)
-                asked = [(e.passages, e.questions[0].text) for e in exercises]
-                read = encoded_prompts(model, tokenizer, asked)
+                read = prompts_of(model, tokenizer, exercises)
                 costs.append(
                     Cost(
                         name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.cli.bases import cached_under, load_encoder, open_base, show_bars
+from minirag.cli.bases import cached_under, load_encoder, number_within, open_base, show_bars
 from minirag.errors import ModelUnavailable, StoreError, UsageError
 from minirag.files import write_text_atomically
 
@@ -73,19 +72,11 @@ def add_laboratory_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--refuse-from",
-        type=probability,
+        type=number_within(0, 1, "probability"),
         metavar="P",
         help="with --domain: refuse where the reader gives that a probability of P or more, which "
         "`minirag calibrate --reader` weighs (default: where nothing else is likelier)",
     )
-
-
-def probability(text: str) -> float:
-    """A probability, as it is typed."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:  # not a number fails, too
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1.")
 
 
 def asked_of(args: argparse.Namespace) -> Label | None:

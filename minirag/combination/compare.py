@@ -27,6 +27,7 @@ from minirag.training.evaluate_reading import (
     Answered,
     answer_exercises,
     encoded_prompts,
+    prompts_of,
 )
 from minirag.transformer.models import Decoder, Model
 
@@ -165,9 +166,7 @@ def run_arms(
             _outcome(question, ids, reply)
             for question, ids, reply in zip(asked, given, answered, strict=True)
         ]
-        read = encoded_prompts(
-            model, readers.tokenizer, [(e.passages, e.questions[0].text) for e in exercises]
-        )
+        read = prompts_of(model, readers.tokenizer, exercises)
         one_by_one = exercises[:: max(1, len(exercises) // max(1, timed))][:timed]
         results.append(
             ArmResult(

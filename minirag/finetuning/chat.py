@@ -21,7 +21,7 @@ from minirag.errors import TrainingError
 from minirag.text.reading_format import ANSWER, reading_example
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import Batch, Form, padded, side_by_side
-from minirag.training.evaluate_reading import encoded_prompts
+from minirag.training.evaluate_reading import prompts_of
 from minirag.training.run import form_of
 from minirag.transformer.models import Decoder, EncoderDecoder
 
@@ -140,7 +140,7 @@ def prompts_for(
     if isinstance(model, Decoder) and not knows_reading(tokenizer):
         opened = (tokenizer.chat(_turns(tokenizer, exercise)) for exercise in exercises)
         return [[tokenizer.encode(opening, special=False)] for opening in opened]
-    return encoded_prompts(model, tokenizer, ((e.passages, e.questions[0].text) for e in exercises))
+    return prompts_of(model, tokenizer, exercises)
 
 
 def opened_text(tokenizer: Tokenizer, beginning: str) -> list[int]:

@@ -154,7 +154,7 @@ is in the words themselves.""",
     header="| measured | n | right |\n|---|---|---|",
 )
 
-_CODES = {"English": "en", "Spanish": "es"}
+_LANGUAGES = {"en": "English", "es": "Spanish"}
 _PROSE = {"decoder": _DECODER, "encoder": _ENCODER, "encoder-decoder": _ENCODER_DECODER}
 
 
@@ -174,8 +174,8 @@ def card(directory: Path) -> str:
         recipe, machine = training["recipe"], training["machine"]
         prose = _PROSE[recipe.get("kind", "decoder")]
         last = recipe["stages"][-1]["mix"]
-        shares = {"English": last["english"], "Spanish": 1 - last["english"]}
-        languages = [name for name, share in shares.items() if share]
+        languages = learned_languages(recipe)
+        in_languages = " and ".join(_LANGUAGES[code] for code in languages)
         minutes = training["seconds"] / 60
         processor_minutes = training["processor_seconds"] / 60
         return _TEMPLATE.format(
@@ -185,8 +185,8 @@ def card(directory: Path) -> str:
             shape=_shape(recipe),
             max_length=recipe["max_length"],
             vocabulary=_vocabulary(recipe),
-            languages=", ".join(_CODES[name] for name in languages),
-            data=prose.data.format(in_languages=" and ".join(languages)),
+            languages=", ".join(languages),
+            data=prose.data.format(in_languages=in_languages),
             nonce=f"{100 * last['nonce']:.0f}",
             everyday=f"{100 * last.get('everyday', 0):.0f}",
             command=training["command"],
@@ -213,6 +213,12 @@ def card(directory: Path) -> str:
         raise DataError(
             f"the files of {directory} lack what a model card says: {error}."
         ) from error
+
+
+def learned_languages(recipe: dict[str, Any]) -> tuple[str, ...]:
+    """The languages of the exercises that a recipe, as ``training.json`` holds it, ends with."""
+    english = recipe["stages"][-1]["mix"]["english"]
+    return tuple(code for code, share in (("en", english), ("es", 1 - english)) if share)
 
 
 def _read(path: Path) -> dict[str, Any]:

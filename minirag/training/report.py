@@ -14,7 +14,7 @@ from minirag.corpus.grammar import LANGUAGES
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.text.tokenizer import Tokenizer
-from minirag.training.card import SCORES, TRAINING, save_card
+from minirag.training.card import SCORES, TRAINING, learned_languages, save_card
 from minirag.training.evaluate_masking import masked_accuracy, probe_scores
 from minirag.training.evaluate_reading import Score, evaluate_reading, reading_tests
 from minirag.training.weights import seal
@@ -49,8 +49,7 @@ def languages_of(directory: Path) -> tuple[str, ...]:
     """
     path = directory / TRAINING
     try:
-        english = json.loads(path.read_text("utf-8"))["recipe"]["stages"][-1]["mix"]["english"]
-        return tuple(code for code, share in (("en", english), ("es", 1 - english)) if share)
+        return learned_languages(json.loads(path.read_text("utf-8"))["recipe"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} does not tell what the model has learned ({error}).") from error
 
