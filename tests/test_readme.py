@@ -123,3 +123,19 @@ def test_the_tasks_are_done_as_well_as_it_says() -> None:
     _, *rows = _tables("Tasks of their own")[0]
     entries = json.loads((RESULTS / "tasks.json").read_text("utf-8"))
     assert rows == [_task_row(entry) for entry in entries]
+    # "won little", "as well as", "nearly as high": the intervals overlap
+    for what, baseline in (("fields of", "from scratch"), ("MeQSum", "one for all")):
+        little = [entry for entry in entries if what in entry["what"]]
+        assert little
+        assert all(e["after"][1] < e["baselines"][baseline][2] for e in little)
+    # "next to nothing"
+    assert max(e["general reading"][1] for e in entries if e["task"] == "summarise") < 0.05
+
+
+def test_its_python_is_python_of_this_package() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line.startswith(("from ", "import "))]
+        exec("\n".join(lines), {})
+        compile(block, "README.md", "exec")
