@@ -28,7 +28,7 @@ def _run(model: Decoder, place: Path, **options: object) -> FineTuning:
     run = FineTuning(
         small_bases.base(model), small_bases.data("raft"), config, place, small_bases.CPU
     )
-    run.fill_cache(bar=False)
+    run.fill_cache()
     return run
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -452,6 +453,22 @@ def test_configurations_that_cannot_be_meant(wrong: dict[str, float], said: str)
 
 
 # ------------------------------------------------------------------------------------ command line
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_what_takes_long_shows_a_bar_if_that_is_wanted(
+    bar: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before and after the steps, too: with many questions that takes longer than the steps."""
+    config = _with(max_steps=2, freeze="embeddings,0", cache_frozen=True)
+    _finetune(tmp_path / "x", config, bar=bar)
+    err = capsys.readouterr().err
+    before, steps, after = (
+        re.search(what, err) for what in ("answering: +0%", "2/2 .*step", "(?s)2/2 .*answering")
+    )
+    assert [bool(found) for found in (before, steps, after)] == [bar] * 3
+    assert ("frozen layers" in err) == bar
+    assert bool(err) == bar
 
 
 def test_the_command_prints_adaptation_and_forgetting(

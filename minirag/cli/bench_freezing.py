@@ -84,7 +84,7 @@ class _Contender:
 
     @classmethod
     def begin(cls, run: FineTuning) -> _Contender:
-        run.fill_cache(bar=False)
+        run.fill_cache()
         steps = training_steps(
             run.model,
             run.batches(),

@@ -237,7 +237,7 @@ class ClassifierTuning(Tuning[ClassScores]):
         sequences, _ = self._tokens(tests)
         exact = tests is self.data.test
         with contextlib.nullcontext() if exact else self.machine.autocast():
-            logits = score_texts(self.model, self.layout, sequences)
+            logits = score_texts(self.model, self.layout, sequences, progress=self.bar)
         targets = logits.new_tensor([s.label for s in sequences]).long()
         loss = F.cross_entropy(logits, targets).item()
         return scored(self.labels, tests, logits.argmax(dim=1).tolist(), loss)

@@ -327,6 +327,8 @@ def write_on(
     tokenizer: Tokenizer,
     exercises: Sequence[ReadingExercise],
     sampling: Sampling,
+    *,
+    bar: bool = False,
 ) -> list[str]:
     """What a model answers, or how it goes on with the beginning of each text."""
     prompts = [
@@ -335,7 +337,7 @@ def write_on(
         else [opened_text(tokenizer, _beginning(exercise.passages[0])[0])]
         for exercise in exercises
     ]
-    written = write_in_batches(model, prompts, sampling)
+    written = write_in_batches(model, prompts, sampling, bar=bar)
     return [
         tokenizer.decode(without_border(tokenizer, generation.ids)).strip()
         for generation in written
@@ -392,7 +394,7 @@ def finetune_text(
         report = carry_out(run, WritingReport, resume=resume, bar=bar, tell=tell, command=command)
         chosen = Dice(config.seed, "samples").sample(_long_enough(data.test.held_out), n_samples)
         tell(f"writing {len(chosen)} texts before and after")
-        whole = _compared(report, base, data, chosen, sampling)
+        whole = _compared(report, base, data, chosen, sampling, bar)
         body = json.dumps(whole.as_json(), indent=1, ensure_ascii=False) + "\n"
         write_text_atomically(out / SAMPLES, body)
         leave(run, report)
@@ -405,10 +407,11 @@ def _compared(
     data: WritingData,
     chosen: Sequence[ReadingExercise],
     sampling: Sampling,
+    bar: bool,
 ) -> TextReport:
     """The finished fine-tuning with what it writes, beside the base's and people's texts."""
-    before = write_on(base.model, base.tokenizer, chosen, sampling)
-    after = write_on(report.model, base.tokenizer, chosen, sampling)
+    before = write_on(base.model, base.tokenizer, chosen, sampling, bar=bar)
+    after = write_on(report.model, base.tokenizer, chosen, sampling, bar=bar)
     given, references = zip(*(_given(exercise) for exercise in chosen), strict=True)
     cut = [
         " ".join(reference.split()[: max(1, len(text.split()))])

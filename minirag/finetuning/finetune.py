@@ -108,14 +108,15 @@ def carry_out(
     Parameters and errors are those of :func:`finetune`; the report is of this ``kind``.
     """
     # 1. a pretrained model, and 2. hyper-parameters: which weights move, and how fast
+    run.bar = bar
     run.check_directory(resume)
     tell(weights_table(run.weights))
     for note in run.notes:
         tell(f"note: {note}")
-    run.fill_cache(bar)
+    run.fill_cache()
     before = run.before()
     # 3. training on the domain's data, with 4. validation on the way
-    stopped = _train(run, resume, bar, tell)
+    stopped = _train(run, resume, tell)
     # 4. validation: what was won, and what was lost
     return kind(
         base=run.base_name,
@@ -143,7 +144,7 @@ def carry_out(
     )
 
 
-def _train(run: Tuning[Any], resume: bool, bar: bool, tell: Callable[[str], None]) -> str:
+def _train(run: Tuning[Any], resume: bool, tell: Callable[[str], None]) -> str:
     """The loop; returns why it ended, and leaves the weights that are to be kept."""
     config, progress = run.config, run.progress
     if resume:
@@ -165,7 +166,9 @@ def _train(run: Tuning[Any], resume: bool, bar: bool, tell: Callable[[str], None
         autocast=run.machine.autocast,
         training_mode=training_mode,
     )
-    with tqdm(total=run.total_steps, initial=progress.step, unit="step", disable=not bar) as shown:
+    with tqdm(
+        total=run.total_steps, initial=progress.step, unit="step", disable=not run.bar
+    ) as shown:
         began, busy = time.perf_counter(), time.process_time()
         try:
             for step in steps:

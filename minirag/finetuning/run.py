@@ -145,6 +145,7 @@ class Tuning(ABC, Generic[V]):
         self.progress = TuningProgress()
         self.begun_tokens = 0  # of the step that is being made
         self.kept_step = 0  # after which the weights that are kept were saved; set by keep()
+        self.bar = False  # whether what takes long shows a bar
 
     # ------------------------------------------------------------ what a kind of fine-tuning says
 
@@ -214,7 +215,7 @@ class Tuning(ABC, Generic[V]):
             rest_weight=config.rest_weight,
         )
 
-    def fill_cache(self, bar: bool) -> None:
+    def fill_cache(self) -> None:
         """Compute the frozen layers' states, if that is wanted; the time counts as training's."""
         if not self.config.cache_frozen:
             return
@@ -225,7 +226,7 @@ class Tuning(ABC, Generic[V]):
             self.epochs.sequences,
             tokens_per_batch=self.config.tokens_per_batch,
             autocast=self.machine.autocast,
-            bar=bar,
+            bar=self.bar,
         )
         self.progress.seconds = time.perf_counter() - began
 

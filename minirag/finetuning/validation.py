@@ -64,12 +64,18 @@ def _mean(scores: Sequence[Score]) -> float:
 
 
 def validate(
-    model: Decoder | EncoderDecoder, tokenizer: Tokenizer, tests: EvaluationSet, rest_weight: float
+    model: Decoder | EncoderDecoder,
+    tokenizer: Tokenizer,
+    tests: EvaluationSet,
+    rest_weight: float,
+    *,
+    bar: bool = False,
 ) -> Validation:
     """Put all tests to a model; it is in evaluation mode afterwards."""
     # All questions together: writing goes token by token, and a larger batch takes hardly longer.
     asked = [*tests.domain, *tests.general]
-    answered = iter(answer_exercises(model, tokenizer, [e for t in asked for e in t.exercises]))
+    exercises = [e for test in asked for e in test.exercises]
+    answered = iter(answer_exercises(model, tokenizer, exercises, bar=bar))
     scores = [score(test.name, [next(answered) for _ in test.exercises]) for test in asked]
     return Validation(
         scores[: len(tests.domain)],

@@ -97,7 +97,7 @@ class FineTuning(WriterTuning[Validation]):
 
     def measure(self, tests: EvaluationSet) -> Validation:
         """See :class:`Tuning`."""
-        return validate(self.model, self.tokenizer, tests, self.config.rest_weight)
+        return validate(self.model, self.tokenizer, tests, self.config.rest_weight, bar=self.bar)
 
     def entry(self, validation: Validation) -> dict[str, dict[str, float]]:
         """See :class:`Tuning`."""

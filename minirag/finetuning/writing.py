@@ -213,10 +213,12 @@ def write(
     tokenizer: Tokenizer,
     exercises: Sequence[ReadingExercise],
     sampling: Sampling,
+    *,
+    bar: bool = False,
 ) -> list[str]:
     """What a model writes to the first question of each exercise."""
     prompts = prompts_for(model, tokenizer, exercises)
-    written = write_in_batches(model, prompts, sampling)
+    written = write_in_batches(model, prompts, sampling, bar=bar)
     return [tokenizer.decode(generation.ids).strip() for generation in written]
 
 
@@ -282,15 +284,15 @@ def measure_writing(
     tokenizer: Tokenizer,
     tests: EvaluationSet,
     max_new_tokens: int,
+    *,
+    bar: bool = False,
 ) -> WritingValidation:
     """Put all tests to a model; it is in evaluation mode afterwards."""
     sampling = Sampling(max_new_tokens=max_new_tokens)  # greedy
     asked = [e for test in tests.domain for e in test.exercises]
-    written = iter(write(model, tokenizer, asked, sampling))
-    answered = answer_exercises(
-        model, tokenizer, [e for test in tests.general for e in test.exercises]
-    )
-    general = iter(answered)
+    written = iter(write(model, tokenizer, asked, sampling, bar=bar))
+    exercises = [e for test in tests.general for e in test.exercises]
+    general = iter(answer_exercises(model, tokenizer, exercises, bar=bar))
     held_out = likelihood(model, tokenizer, tests.held_out)
     assert held_out is not None  # WritingData sees to it
     return WritingValidation(
@@ -370,7 +372,9 @@ class Writing(WriterTuning[WritingValidation]):
 
     def measure(self, tests: EvaluationSet) -> WritingValidation:
         """See :func:`measure_writing`."""
-        return measure_writing(self.model, self.tokenizer, tests, self.data.max_new_tokens)
+        return measure_writing(
+            self.model, self.tokenizer, tests, self.data.max_new_tokens, bar=self.bar
+        )
 
     def entry(self, validation: WritingValidation) -> dict[str, dict[str, float]]:
         """See :class:`Tuning`."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
 from minirag.corpus.exercises import closed_book_set, reading_set, unanswerable_set
 from minirag.corpus.grammar import LANGUAGES
@@ -67,6 +68,8 @@ def answer_exercises(
     tokenizer: Tokenizer,
     exercises: Iterable[ReadingExercise],
     batch_tokens: int = 16_384,
+    *,
+    bar: bool = False,
 ) -> list[Answered]:
     """The model's greedy answer to the first question of each exercise, in the given order.
 
@@ -74,7 +77,7 @@ def answer_exercises(
     """
     exercises = list(exercises)
     prompts = prompts_of(model, tokenizer, exercises)
-    written = write_in_batches(model, prompts, ANSWERS, batch_tokens)
+    written = write_in_batches(model, prompts, ANSWERS, batch_tokens, bar=bar)
     return [
         Answered(exercise, read_answer(tokenizer, generation.ids))
         for exercise, generation in zip(exercises, written, strict=True)
@@ -119,13 +122,20 @@ def write_in_batches(
     prompts: Sequence[Sequence[Sequence[int]]],
     sampling: Sampling,
     batch_tokens: int = 16_384,
+    *,
+    bar: bool = False,
 ) -> list[Generation]:
     """Write the answer to each of :func:`encoded_prompts`, those of like length together."""
     model.eval()
     written: dict[int, Generation] = {}
-    for rows in _by_length([sum(map(len, parts)) for parts in prompts], batch_tokens):
-        together = write_answers(model, [prompts[row] for row in rows], sampling)
-        written.update(zip(rows, together, strict=True))
+    lengths = [sum(map(len, parts)) for parts in prompts]
+    with tqdm(
+        desc="answering", total=len(prompts), unit="question", disable=not bar, leave=False
+    ) as shown:
+        for rows in _by_length(lengths, batch_tokens):
+            together = write_answers(model, [prompts[row] for row in rows], sampling)
+            written.update(zip(rows, together, strict=True))
+            shown.update(len(rows))
     return [written[row] for row in range(len(prompts))]
 
 
