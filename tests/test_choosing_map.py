@@ -428,13 +428,15 @@ def test_the_reduced_map_is_measured_by_real_models(tmp_path, capsys):
 
 
 def test_choose_by_options(saved, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)  # options given: nothing is asked
     assert main(["choose", *saved, "--volatility", "0"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert " ".join(said.split("\n")).startswith(
         "you: disjoint wording; 0% of the facts changing in a year; 300 things to know about; 100 "
         "questions a day; as many labelled questions as it takes; no sources to cite; any time for "
-        "an answer.\n\nadvice: fine-tuned\n"
+        "an answer.  advice: fine-tuned  "
     )
     assert main(["choose", *saved, "--json", "--volatility", "50%", "--wording", "shared",
                  "--entities", "1,000", "--labelled", "enough", "--latency", "any", "--cite",
@@ -449,6 +451,10 @@ def test_choose_by_options(saved, capsys, monkeypatch):
     assert body["costs"][TUNED]["seconds_to_update_one_document"] == 100.0
     assert main(["choose", *saved, "--entities", "5000"]) == 0
     assert "not measured: your answers are outside the map" in capsys.readouterr().out
+    assert main(["choose", *saved, "--cite", "--volatility", "0"]) == 0
+    said = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert "left out: answers from its weights, and has no source to cite" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
@@ -506,9 +512,10 @@ def test_choose_asks_at_a_terminal(saved, capsys, monkeypatch):
     ]  # fmt: skip
     assert "'lots' is no answer to that: give a share from 0 to 1" in said
     assert "'maybe' is no answer to that: give yes or no." in said
+    said = " ".join(said.split())
     assert "How volatile is it? The share of the facts that change in a year" in said
     assert "0% of the facts changing in a year" in said
-    assert "\nadvice: RAFT + RAG\n" in said
+    assert " advice: RAFT + RAG " in said
 
     def ended(prompt):
         raise EOFError

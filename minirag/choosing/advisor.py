@@ -210,17 +210,17 @@ def _ahead(arm: str, decision: Decision, cell: Cell) -> str:
 
 def _costs(needs: Needs, decision: Decision, place: Place, cell: Cell) -> list[str]:
     lines = [
-        f"{'costs':<18}{'training':>13}{'one update':>13}{'one answer':>13}{'tokens read':>13}"
-        f"{'a year':>13}"
+        f"{'costs':<18}{'training':>12}{'one update':>12}{'one answer':>12}{'tokens read':>12}"
+        f"{'a year':>12}"
     ]
     shown = [decision.arm, *(name for name in decision.first if name != decision.arm)]
     for arm in (a for name in shown for a in ARMS if a.name == name):
         answer = place.answering[arm.name]
         lines.append(
-            f"{arm.name:<18}{duration(_training_seconds(place, arm)):>13}"
-            f"{duration(_update_seconds(place, arm)):>13}{duration(answer.seconds):>13}"
-            f"{answer.tokens:>13.0f}"
-            f"{duration(sum(year_of(arm, place, cell, needs).values())):>13}"
+            f"{arm.name:<18}{duration(_training_seconds(place, arm)):>12}"
+            f"{duration(_update_seconds(place, arm)):>12}{duration(answer.seconds):>12}"
+            f"{answer.tokens:>12.0f}"
+            f"{duration(sum(year_of(arm, place, cell, needs).values())):>12}"
         )
     lines.append(
         f"A year: training and indexing at its beginning, {cell.volatility:.0%} of the documents "

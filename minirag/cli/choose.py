@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,9 +182,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(advice.as_json(), indent=2, ensure_ascii=False))
         return 0
-    print("you: " + "; ".join(said(needs)), end=".\n\n")
-    print("\n".join(advice.lines()))
+    for line in (f"you: {'; '.join(said(needs))}.", "", *advice.lines()):
+        print(_wrapped(line))
     return 0
+
+
+def _wrapped(line: str) -> str:
+    """As wide as the terminal, at most; what goes on stands further in than a list's items."""
+    indent = len(line) - len(line.lstrip())
+    return textwrap.fill(
+        line,
+        min(shutil.get_terminal_size().columns, 100),
+        subsequent_indent=" " * (indent + 2) if indent else "",
+        break_on_hyphens=False,
+    )
 
 
 def _given(args: argparse.Namespace) -> Needs:
@@ -207,7 +220,7 @@ def _ask() -> Needs:
     print("Seven questions; Enter takes what stands in brackets.\n")
     answers = {}
     for question in _QUESTIONS:
-        print(f"{question.asks} ({question.hint})")
+        print(_wrapped(f"{question.asks} ({question.hint})"))
         while True:
             try:
                 text = input(f"[{_shown(question)}] ").strip()
