@@ -381,6 +381,9 @@ def test_evaluate_follow_ups(call) -> None:
     result = json.loads(out)
     assert code == 0
     assert (result["follow_ups"], result["seeds"], result["n"], result["k"]) == ("law", [2], 40, 3)
+    assert result["command"] == (
+        "minirag evaluate --follow-ups law --language es --seed 2 --seeds 1 --limit 40"
+    )
     (recall,) = result["recalls"]
     assert recall["way"] == "lexical"
     gain = recall["recall"]["rewritten"][0] - recall["recall"]["as typed"][0]

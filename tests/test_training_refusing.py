@@ -174,6 +174,7 @@ def test_a_pretrained_model_is_tested_again(
     told = json.loads(capsys.readouterr().out)
     expected = [score.as_json() for score in reporting.base_scores(tiny, REPORT_SEED, 2, ["en"])]
     assert (told["seed"], told["scores"]) == (REPORT_SEED, expected)
+    assert told["command"] == f"minirag evaluate --model {tiny} --limit 2"
     assert [score["name"] for score in expected] == ["en/1 passage", "en/2 passages"]
     assert main(["evaluate", "--model", str(tiny), "--limit", "2", "--seed", "9"]) == 0
     assert "en/1 passage" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from minirag.cli.bases import (
     squad_base,
     threshold_for,
 )
+from minirag.cli.runs import typed
 
 K = 3  # passages read on SQuAD: what is written down in lessons/results was measured so
 
@@ -164,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         results = _beir(args) if args.beir is not None else _squad(args)
     if args.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        print(json.dumps({"command": typed(args), **results}, indent=2, ensure_ascii=False))
     return 0
 
 
@@ -222,7 +223,8 @@ def _model(args: argparse.Namespace) -> int:
     scores = base_scores(directory, seed, n, languages, progress=show_bars(args))
     if args.json:
         values = [score.as_json() for score in scores]
-        print(json.dumps({"model": args.model, "seed": seed, "scores": values}, indent=2))
+        body = {"command": typed(args), "model": args.model, "seed": seed, "scores": values}
+        print(json.dumps(body, indent=2))
         return 0
     width = max(len(score.name) for score in scores)
     print(f"{'':<{width}}{'n':>6}   right")
