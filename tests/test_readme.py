@@ -16,6 +16,7 @@ from minirag.corpus.slices import SLICES
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 RESULTS = ROOT / "lessons" / "results"
+MEDICINE = ("medicine", "en")
 
 
 def _tables(heading: str) -> list[list[list[str]]]:
@@ -101,6 +102,26 @@ def test_the_readers_differ_among_many_passages_as_it_says() -> None:
     text = " ".join(README.split())
     assert f"It takes {thirty:.0f} % longer for thirty passages, {one:.0f} % for one" in text
     assert f"--questions {gpt['n']} " in text
+
+
+def test_a_conversation_was_measured_as_it_says() -> None:
+    measured = json.loads((RESULTS / "dialogue.json").read_text("utf-8"))
+    text = " ".join(README.split())
+    (talk,) = (r for r in measured["follow-ups"] if (r["domain"], r["language"]) == MEDICINE)
+    (hybrid,) = (r["recall"] for r in talk["recalls"] if r["way"] == "hybrid")
+    typed, whole = (100 * hybrid[how][0] for how in ("as typed", "rewritten"))
+    assert f"in {typed:.0f} of 100 cases as they are typed, in {whole:.0f} once" in text
+    command = talk["command"].replace(" --language en", "")  # which is the default
+    asked = len(talk["seeds"]) * talk["n"]
+    assert f"(`{command}`; {asked} follow-ups in three worlds)" in text
+    words, vectors = (
+        next(r["rates"] for r in measured["faq"]
+             if (r["faq"], r["language"]) == MEDICINE and bool(r["encoder"]) == vectors)
+        for vectors in (False, True)
+    )  # fmt: skip
+    assert f"and {100 * words['recall'][0]:.0f} of 100 questions that it could answer" in text
+    assert f"vectors {100 * vectors['recall'][0]:.0f} do" in text
+    assert f"{100 * vectors['precision'][0]:.0f} of 100 answers are right" in text
 
 
 def _task_row(entry: dict[str, Any]) -> list[str]:
