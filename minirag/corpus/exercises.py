@@ -16,11 +16,11 @@ from minirag.corpus.dice import Dice
 from minirag.corpus.everyday import everyday_topic
 from minirag.corpus.facts import Domain, Entity
 from minirag.corpus.general import GENERAL, KINDS
-from minirag.corpus.grammar import Phrase, check_language
+from minirag.corpus.grammar import check_language
 from minirag.corpus.invented import exercise_about
 from minirag.corpus.nonce import nonce_topic
 from minirag.corpus.phrasings import Phrasings, load
-from minirag.corpus.questions import Question, ReadingExercise, choose_questions, clip
+from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 from minirag.errors import UsageError
 
 KINDS_OF_TEXT = tuple(KINDS)
@@ -42,12 +42,11 @@ class ExerciseMix:
     facts: tuple[int, int] = (2, 5)  # how many facts a passage states
     questions: tuple[int, int] = (3, 6)  # how many questions follow
     unanswerable: float = 0.17  # share of the questions that the passages do not answer
-    clipped: float = 0.0  # share of the questions about passages that lose words
     well_known: float = 0.05  # share of passages about well-known entities
     held_out: bool = False  # use only the held-out phrasings and wordings: for tests
 
     def __post_init__(self) -> None:
-        for name in (*_SHARES, "english", "unanswerable", "clipped", "well_known"):
+        for name in (*_SHARES, "english", "unanswerable", "well_known"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
         for one, other in (_SHARES[:2], _SHARES[2:]):
@@ -93,7 +92,6 @@ def draw_exercise(dice: Dice, mix: ExerciseMix) -> ReadingExercise:
             facts=mix.facts,
             n_questions=dice.between(*mix.questions),
             unanswerable=mix.unanswerable,
-            clipped=mix.clipped,
             held_out=mix.held_out,
         )
     return reading(dice, language, n_passages, mix)
@@ -113,7 +111,6 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
         groups,
         n_questions=dice.between(*mix.questions),
         unanswerable=mix.unanswerable,
-        clipped=mix.clipped,
         held_out=mix.held_out,
     )
 
@@ -127,7 +124,6 @@ def ask_about(
     *,
     n_questions: int,
     unanswerable: float,
-    clipped: float = 0.0,
     held_out: bool = False,
     kind: str = "reading",
     absent: Sequence[Entity] = (),
@@ -138,8 +134,6 @@ def ask_about(
     ----------
     texts, groups : sequences of the same length
         The passages, and the entities that each states (only the facts that may be asked for).
-    clipped : float
-        Share of the questions that lose some words.
     absent : sequence of Entity
         Entities of which no passage speaks, to ask for in vain; if empty, a name is invented.
     """
@@ -151,13 +145,9 @@ def ask_about(
         for key in entity.facts
     ]
 
-    names: set[str] = set()  # of all that is asked about
-
     def ask(entity: Entity, key: str) -> str:
         template = phrasings.attributes[key].question(dice, held_out=held_out)
-        name: Phrase = getattr(entity.name, language)
-        names.add(name.text)
-        return template.fill({"name": name})
+        return template.fill({"name": getattr(entity.name, language)})
 
     def answerable() -> list[Question]:
         return [
@@ -181,7 +171,6 @@ def ask_about(
     questions = choose_questions(
         dice, texts, answerable(), without_answer, n_questions, unanswerable
     )
-    questions = clip(dice, questions, names, clipped)
     return ReadingExercise(tuple(texts), questions, language, kind)
 
 

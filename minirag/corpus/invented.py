@@ -15,7 +15,7 @@ from minirag.corpus.dice import Dice
 from minirag.corpus.grammar import Phrase, capitalised
 from minirag.corpus.passages import Slots, layout, sentences_about, with_asides
 from minirag.corpus.phrasings import Attribute, Phrasings, Statement, load
-from minirag.corpus.questions import Question, ReadingExercise, choose_questions, clip
+from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,12 @@ def exercise_about(
     facts: tuple[int, int],
     n_questions: int,
     unanswerable: float,
-    clipped: float = 0.0,
     held_out: bool = False,
 ) -> ReadingExercise:
     """Draw things with facts, write a passage about each, and ask."""
     pool = topic.pool
     subjects = [_subject(dice, topic, dice.between(*facts)) for _ in range(n_passages)]
     texts = [_passage(dice, subject, topic, held_out=held_out) for subject in subjects]
-    given: set[str] = set()  # what a question can't do without: a name, or the value instead
 
     def ask(subject: _Subject, index: int, slots: Slots, *, reverse: bool = False) -> str:
         attribute = pool[index].attribute
@@ -71,9 +69,6 @@ def exercise_about(
             template = attribute.reverse[-1] if held_out else dice.pick(attribute.reverse[:-1])
         else:
             template = attribute.question(dice, held_out=held_out)
-        named = slots["value"] if reverse else subject.name
-        assert isinstance(named, Phrase)
-        given.add(named.text)
         return template.fill({**slots, "name": subject.name, "kind": topic.kind})
 
     def answerable() -> list[Question]:
@@ -101,7 +96,6 @@ def exercise_about(
     questions = choose_questions(
         dice, texts, answerable(), without_answer, n_questions, unanswerable
     )
-    questions = clip(dice, questions, given, clipped)
     return ReadingExercise(tuple(texts), questions, topic.phrasings.language, topic.exercise)
 
 

@@ -6,12 +6,10 @@ whoever answers has read the right one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from minirag.corpus.dice import Dice
-
-_LOST = 0.3  # share of the words that a clipped question loses
 
 
 @dataclass(frozen=True)
@@ -61,27 +59,3 @@ def _fair(question: Question, texts: Sequence[str]) -> bool:
     answer = question.answer
     assert answer is not None, "only answerable questions are judged"
     return all((answer in text) == (index == question.passage) for index, text in enumerate(texts))
-
-
-def clip(
-    dice: Dice, questions: Iterable[Question], names: Iterable[str], share: float
-) -> tuple[Question, ...]:
-    """Take some words out of a share of the questions, but none of ``names``.
-
-    An attribute has a few wordings of its question, and a reader that learns them by heart fails at
-    any other. Where words are missing, it has to go by those that are left.
-    """
-    if share == 0:
-        return tuple(questions)
-    words = {word for name in names for word in name.lower().split()}
-    return tuple(_clipped(dice, q, words) if dice.chance(share) else q for q in questions)
-
-
-def _clipped(dice: Dice, question: Question, names: set[str]) -> Question:
-    """What is left of a question; all of it, if nothing would be."""
-    kept = [
-        word
-        for word in question.text.split()
-        if any(name in word.lower() for name in names) or not dice.chance(_LOST)
-    ]
-    return replace(question, text=" ".join(kept)) if kept else question
