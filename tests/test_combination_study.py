@@ -208,13 +208,6 @@ def test_what_can_not_be_meant(changes, sentence):
         Study(**changes)
 
 
-def test_a_reader_learns_from_what_its_study_says():
-    study = Study(exercises=70, clipped=0.25, paraphrases=3, tests=4)
-    what = study.laboratory("raft")
-    assert (what.exercises, what.clipped, what.paraphrases, what.questions) == (70, 0.25, 3, 4)
-    assert (study.as_json()["clipped"], Study().laboratory("raft").clipped) == (0.25, 0.5)
-
-
 def test_the_reduced_study_differs_in_size_alone():
     small = reduced(Study("law", "some-base", seed=303, k=2))
     assert (small.domain, small.base, small.seed, small.k) == ("law", "some-base", 303, 2)

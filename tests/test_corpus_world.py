@@ -171,35 +171,6 @@ def test_raft_exercises_are_fair_and_about_training_entities(world, language):
     assert 0.12 < refused / total < 0.35
 
 
-@pytest.mark.parametrize("language", ["en", "es"])
-def test_clipped_questions_are_wordings_of_training_without_some_words(world, language):
-    """What is left stands in the order of a wording, with the whole name; the rest is unclipped."""
-    attributes = world.phrasings(language).attributes
-    by_name = {getattr(r.entity.name, language).text: r for r in world.group("stable", "updated")}
-
-    def wordings(question):
-        named = [n for n in by_name if n.lower() in question.text.lower()]
-        templates = attributes[question.attribute].questions  # none is held out
-        assert named, question.text
-        return [t.fill({"name": getattr(by_name[n].entity.name, language)}).split()
-                for n in named for t in templates]  # fmt: skip
-
-    def part_of(words, wording):
-        left = iter(wording)
-        return all(word in left for word in words)
-
-    whole = {}
-    for clipped in (0.0, 0.5, 1.0):
-        mix = RaftMix(clipped=clipped)
-        asked = [q for e in itertools.islice(raft_stream(world, 3, language, mix), 60)
-                 for q in e.questions]  # fmt: skip
-        assert all(any(part_of(q.text.split(), w) for w in wordings(q)) for q in asked)
-        whole[clipped] = sum(q.text.split() in wordings(q) for q in asked) / len(asked)
-    assert whole[0.0] == 1
-    assert 0.5 < whole[0.5] < 0.75
-    assert whole[1.0] < 0.35
-
-
 def test_of_two_versions_the_newer_one_is_right(world):
     mix = RaftMix(passages=(0.0, 1.0), versions=1.0, unanswerable=0.0, same_kind=1.0)
     checked = 0

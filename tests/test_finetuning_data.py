@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 
 import pytest
 
@@ -144,20 +143,6 @@ def test_a_report_names_the_world_that_was_learned_from() -> None:
         LaboratoryData.from_json({"domain": "law", "colour": "red"})
     with pytest.raises(UsageError, match="changing is -1"):
         LaboratoryData(changing=-1)
-    with pytest.raises(UsageError, match=r"clipped is 1\.5: give a share from 0 to 1"):
-        LaboratoryData(clipped=1.5)
-
-
-def test_only_questions_to_learn_from_lose_words() -> None:
-    """With fewer words or without: the same tests, but another training set."""
-    whole, clipped = (_data("raft", clipped=share) for share in (0.0, 0.5))
-    assert whole.tests_fingerprint() == clipped.tests_fingerprint()
-    assert whole.fingerprint() != clipped.fingerprint() == _data("raft").fingerprint()
-    words = [
-        statistics.fmean(len(q.text.split()) for e in data.train for q in e.questions)
-        for data in (whole, clipped)
-    ]
-    assert 0.7 < words[1] / words[0] < 0.95
 
 
 def test_paraphrases_are_wordings_of_the_same_facts() -> None:

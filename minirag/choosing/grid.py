@@ -10,7 +10,7 @@ from typing import Any
 
 from minirag.combination.seeds import CLAIM_SEEDS
 from minirag.errors import UsageError
-from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData, Way
+from minirag.finetuning.config import RECIPES, FineTuneConfig, Way
 
 # How far the domain's wording lies from what the base knows, the nearest first: the names in
 # corpus.phrasings. The domain's own nouns are new to the base in all of them.
@@ -42,7 +42,6 @@ class Grid:
     tests: int = 30  # questions of each test by which a fine-tuning is validated
     paraphrases: int = 4  # wordings of each closed-book question
     exercises: int = 3000  # of reading with passages: a little more than the budget takes
-    clipped: float = LaboratoryData.clipped  # share of their questions that lose words
 
     def __post_init__(self) -> None:
         for name in ("specialisations", "sizes", "volatilities", "seeds"):

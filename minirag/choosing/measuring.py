@@ -110,9 +110,7 @@ class _Run:
 
     def decides(self, models: Mapping[str, str]) -> dict[str, Any]:
         """All that decides the outcome; what else the grid holds does not."""
-        kept = {
-            "volatilities", "questions", "tests", "language", "paraphrases", "exercises", "clipped"
-        }  # fmt: skip
+        kept = {"volatilities", "questions", "tests", "language", "paraphrases", "exercises"}
         return {
             "version": _VERSION,
             "models": dict(models),
@@ -148,7 +146,6 @@ class _Run:
             world_seed=self.seed,
             paraphrases=grid.paraphrases,
             exercises=grid.exercises,
-            clipped=grid.clipped,
             questions=grid.tests,
             questions_on_the_way=grid.tests,
         )

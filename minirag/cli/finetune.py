@@ -106,12 +106,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--exercises",
         type=int,
+        default=3000,
         metavar="N",
-        help="of way raft (default: 6000), or summaries (default: 3000)",
+        help="of way raft, or summaries (default: 3000)",
     )
-    data("--clipped", type=float, metavar="SHARE",
-         help="of way raft's questions, that lose words, so that wordings are not learned by "
-         "heart (default: 0.5)")  # fmt: skip
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
         "--rehearsal",
@@ -228,8 +226,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         entities=args.entities,
         changing=args.changing,
         paraphrases=args.paraphrases,
-        exercises=LaboratoryData.exercises if args.exercises is None else args.exercises,
-        clipped=LaboratoryData.clipped if args.clipped is None else args.clipped,
+        exercises=args.exercises,
         questions=args.questions,
         questions_on_the_way=on_the_way,
     )

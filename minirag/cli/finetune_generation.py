@@ -82,9 +82,8 @@ def _summarise(
         _refuse_without_data(args)
         data = laboratory_summaries(
             LaboratorySummaries(
-                args.domain, _languages(args), args.world_seed,
-                LaboratorySummaries.texts if args.exercises is None else args.exercises,
-                args.questions, min(args.questions, 30),
+                args.domain, _languages(args), args.world_seed, args.exercises, args.questions,
+                min(args.questions, 30),
             ),
             base,
         )  # fmt: skip

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from minirag.corpus import passages
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ask_about
 from minirag.corpus.facts import Entity
 from minirag.corpus.phrasings import phrasings_of
-from minirag.corpus.questions import Question, ReadingExercise
+from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.world import CUTOFF, DOMAINS, Record, World
 from minirag.errors import UsageError
 
@@ -29,10 +29,6 @@ class RaftMix:
     unanswerable: float = 0.2  # share of questions without their golden passage
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity
-    # An attribute has few wordings of its question, and a reader learns them by heart: it then
-    # fails at any other. Where words are missing, it has to go by those that are left.
-    clipped: float = 0.5  # share of questions that lose words
-    lost: float = 0.3  # of them, the share of words; the name stays
 
 
 def raft_stream(
@@ -71,7 +67,7 @@ def _raft_exercise(
     pages = dice.shuffled(pages)
     texts = [passages.document(dice, entity, phrasings, day) for entity, day, _ in pages]
     groups = [[entity] if current else [] for entity, _, current in pages]
-    exercise = ask_about(
+    return ask_about(
         dice,
         world.domain,
         phrasings,
@@ -82,27 +78,6 @@ def _raft_exercise(
         kind=world.domain.name,
         absent=[left_out.entity],
     )
-    if mix.clipped == 0:
-        return exercise
-    names = {
-        word
-        for record in (*shown, left_out)
-        for word in getattr(record.entity.name, language).text.lower().split()
-    }
-    questions = (_perhaps_clipped(dice, q, names, mix) for q in exercise.questions)
-    return replace(exercise, questions=tuple(questions))
-
-
-def _perhaps_clipped(dice: Dice, question: Question, names: set[str], mix: RaftMix) -> Question:
-    """The question, or what is left of it when some words that are in no name are lost."""
-    if not dice.chance(mix.clipped):
-        return question
-    kept = [
-        word
-        for word in question.text.split()
-        if any(name in word.lower() for name in names) or not dice.chance(mix.lost)
-    ]
-    return replace(question, text=" ".join(kept)) if kept else question
 
 
 def _earlier_version(dice: Dice, world: World, entity: Entity) -> Entity:

@@ -87,8 +87,7 @@ questions about {entities} entities of the {domain} world of seed {world_seed}, 
     "raft": """\
 {exercises:,} exercises about {entities} entities of the {domain} world of seed {world_seed}, in
   ever other words: up to {passages} passages, {unanswerable:.0f} % of the questions without their
-  golden one and {clipped:.0f} % with some words left out, some exercises with an old and a new
-  version of one document.""",
+  golden one, some with an old and a new version of one document.""",
     "pretraining": """\
 documents about {entities} entities of the {domain} world of seed {world_seed}, each in
   {paraphrases} wordings a language.""",
@@ -133,7 +132,6 @@ def finetuning_card(directory: Path) -> str:
         way = what["way"]
         prose = {**what, "entities": what["entities"] + what["changing"]}
         prose |= {"passages": len(what["distractors"]), "unanswerable": 100 * what["unanswerable"]}
-        prose["clipped"] = 100 * what.get("clipped", 0.0)  # older reports clipped nothing
         minutes, processor = report["seconds"] / 60, report["processor_seconds"] / 60
         return _TEMPLATE.format(
             name=directory.resolve().name,

@@ -53,7 +53,7 @@ class Fitting(Settings):
     models: tuple[str, ...] = ("gpt-base",)
     data: LaboratoryData = field(
         default_factory=lambda: LaboratoryData(
-            exercises=1000, clipped=0.0, questions=50, questions_on_the_way=10
+            exercises=1000, questions=50, questions_on_the_way=10
         )
     )
     tokens: int = 200_000  # of a training, padding included
@@ -74,13 +74,7 @@ class Fitting(Settings):
 TINY: dict[str, Any] = {
     "seeds": CLAIM_SEEDS[:2],
     "data": LaboratoryData(
-        entities=12,
-        changing=0,
-        exercises=10,
-        clipped=0.0,
-        questions=1,
-        questions_on_the_way=1,
-        paraphrases=1,
+        entities=12, changing=0, exercises=10, questions=1, questions_on_the_way=1, paraphrases=1
     ),
     "entities_by_heart": 6,
     "tokens": 1024,
