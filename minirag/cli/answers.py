@@ -34,14 +34,18 @@ def print_piece(piece: str) -> None:
     print(plain(piece), end="", flush=True)
 
 
-def print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> None:
+def text_width() -> int:
     """As wide as the terminal, and no wider than one reads with ease."""
-    width = min(shutil.get_terminal_size().columns, 100)
+    return min(shutil.get_terminal_size().columns, 100)
+
+
+def print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> None:
+    """A text in lines of :func:`text_width`, whatever its own spaces and lines."""
     flat = plain(" ".join(text.split()))
     print(
         textwrap.fill(
             flat,
-            width,
+            text_width(),
             initial_indent=indent,
             subsequent_indent=indent,
             max_lines=max_lines,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli.answers import text_width
 from minirag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,11 +188,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wrapped(line: str) -> str:
-    """As wide as the terminal, at most; what goes on stands further in than a list's items."""
+    """A line with its own spaces, or several; in a list, what goes on stands further in."""
     indent = len(line) - len(line.lstrip())
     return textwrap.fill(
         line,
-        min(shutil.get_terminal_size().columns, 100),
+        text_width(),
         subsequent_indent=" " * (indent + 2) if indent else "",
         break_on_hyphens=False,
     )
