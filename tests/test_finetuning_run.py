@@ -86,9 +86,10 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         {"gradual": True, "patience": 9},
         {"lora": Lora(rank=2, dropout=0.3), "rehearsal": 0.3},
         {"optimizer": "muon", "layer_decay": 0.8},
+        {"average": 0.8, "base_share": 0.2},
         {"freeze": "embeddings,0", "cache_frozen": True, "accumulate": 2, "tokens_per_batch": 450},
     ],
-    ids=["full", "gradual", "lora", "muon", "cached"],
+    ids=["full", "gradual", "lora", "muon", "mean", "cached"],
 )
 def test_a_resumed_run_is_bit_equal(tmp_path: Path, monkeypatch, options: dict) -> None:
     """With dropout: the random state counts. The caller's own random state is left alone."""
@@ -366,7 +367,7 @@ def test_the_table_shows_adaptation_and_forgetting() -> None:
     report = FineTuneReport(
         base="small", data="medicine, raft", laboratory=None, config=CONFIG,
         model=small_bases.decoder(), weights=[], before=validation(5, 36, 80.0),
-        after=validation(45, 30, 12.25), history=History(), steps=7, kept_step=7,
+        after=validation(45, 30, 12.25), history=History(), steps=7, kept_step=7, averaged=0,
         stopped="", seconds=1.0, processor_seconds=1.0, tokens=1, epoch_steps=7,
         optimizer_bytes=0, cache_bytes=0, notes=[], base_sha256="", machine={}, command="",
     )  # fmt: skip

@@ -361,9 +361,9 @@ def test_the_table_compares_tokens_bytes_and_what_was_forgotten() -> None:
     then, now = _found([0.1, 0.3], 30.0, 10.0), _found([0.6, 0.8], 20.0, 15.0)
     report = WritingReport(
         base="small", data="cases", laboratory=None, config=CONFIG, model=BASE.model, weights=[],
-        before=then, after=now, history=History(), steps=4, kept_step=4, stopped="", seconds=1.0,
-        processor_seconds=1.0, tokens=1, epoch_steps=4, optimizer_bytes=0, cache_bytes=0, notes=[],
-        base_sha256="", machine={}, command="",
+        before=then, after=now, history=History(), steps=4, kept_step=4, averaged=0, stopped="",
+        seconds=1.0, processor_seconds=1.0, tokens=1, epoch_steps=4, optimizer_bytes=0,
+        cache_bytes=0, notes=[], base_sha256="", machine={}, command="",
     )  # fmt: skip
     table = report.table()
     assert f"{bootstrap_interval([0.6, 0.8], seed=0)}" in table

@@ -123,8 +123,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     much("--steps", type=int, metavar="N", help="end after N steps at the latest")
     much("--rate", type=float, metavar="R", help="the peak; default: by the way")
     much(
-        "--schedule", choices=("linear", "cosine", "slanted", "constant"), default="linear",
-        help="how the rate falls (default: linear)",
+        "--schedule", choices=("linear", "cosine", "slanted", "constant"),
+        help="how the rate falls (default: by the way, mostly linear)",
     )  # fmt: skip
     much("--warmup", type=float, default=0.06, metavar="SHARE", help="of the steps")
     much(
@@ -135,6 +135,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     much("--weight-decay", type=float, default=0.01, metavar="D", help="of matrices")
     much("--batch-tokens", type=int, metavar="N", help="default: by the task, 4096 for reading")
     much("--accumulate", type=int, default=1, metavar="N", help="batches a step (default: 1)")
+
+    kept = parser.add_argument_group("what is kept").add_argument
+    kept(
+        "--average", type=float, metavar="SHARE",
+        help="of the run, its last, whose weights' mean is kept; 0: no mean (default: by the way)",
+    )  # fmt: skip
+    kept(
+        "--base-share", type=float, metavar="SHARE",
+        help="of the base's weights mixed in, against forgetting (default: by the way)",
+    )  # fmt: skip
 
     which = parser.add_argument_group("which weights move").add_argument
     which("--freeze", default="", metavar="PARTS", help="embeddings,0-2 or all-but-head or names")
@@ -157,10 +167,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     watch(
         "--patience",
         type=int,
-        default=5,
         metavar="N",
         help="stop after N validations without a better one; 0: never, and keep the last weights "
-        "(with --max-forgetting the best)",
+        "(with --max-forgetting the best; default: 5, or 0 where a mean is kept)",
     )
     watch(
         "--max-forgetting",
@@ -260,7 +269,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         print(json.dumps({"out": str(out), **report.as_json()}, indent=2, ensure_ascii=False))
         return 0
     print(report.table())
-    print(report.stopped)
+    print(report.ending)
     print(f"the model is in {out}", file=sys.stderr)
     return 0
 
@@ -286,7 +295,7 @@ def refuse_scratch(args: argparse.Namespace) -> None:
 def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfig:
     """The options' configuration; where nothing is given, the recipe's."""
     from minirag.errors import UsageError
-    from minirag.finetuning.config import Lora
+    from minirag.finetuning.config import FineTuneConfig, Lora
 
     if args.lora is None and not (args.lora_alpha is None and args.lora_targets is None):
         raise UsageError(
@@ -299,11 +308,20 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
         ("rate", args.rate),
         ("optimizer", args.optimizer),
         ("rehearsal", args.rehearsal),
+        ("schedule", args.schedule),
+        ("average", args.average),
+        ("base_share", args.base_share),
         ("tokens_per_batch", args.batch_tokens),
         ("validate_every", args.validate_every),
     )
+    averaged = recipe.average if args.average is None else args.average
+    patience = None if averaged else FineTuneConfig.patience
+    if args.patience is not None:
+        patience = args.patience or None
     recipe = dataclasses.replace(
-        recipe, **{name: value for name, value in given if value is not None}
+        recipe,
+        patience=patience,
+        **{name: value for name, value in given if value is not None},
     )
     lora = None
     if args.lora is not None:
@@ -316,7 +334,6 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
         recipe,
         max_steps=args.steps,
         accumulate=args.accumulate,
-        schedule=args.schedule,
         warmup=args.warmup,
         layer_decay=args.layer_decay,
         weight_decay=args.weight_decay,
@@ -325,7 +342,6 @@ def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfi
         gradual=args.gradual,
         lora=lora,
         cache_frozen=args.cache,
-        patience=args.patience or None,
         max_forgetting=args.max_forgetting,
         seed=args.seed,
     )

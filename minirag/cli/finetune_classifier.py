@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"out": str(out), **report.as_json()}, indent=2, ensure_ascii=False))
         return 0
     print(report.table())
-    print(report.stopped)
+    print(report.ending)
     print(f"the classifier is in {out}", file=sys.stderr)
     return 0
 

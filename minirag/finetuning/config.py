@@ -54,6 +54,9 @@ class FineTuneConfig:
     weight_decay: float = 0.01  # of matrices; norms, biases and other vectors have none
     max_norm: float = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: orthogonal steps for the matrices
+    # what is kept: see averaging.Averaging
+    average: float = 0.0  # share of the run, its last, whose weights are averaged; 0: no mean
+    base_share: float = 0.0  # of the base's weights in what is kept, against forgetting
     # which weights
     freeze: str = ""  # "embeddings,0-2": see freezing.weights_named
     untie_head: bool = False  # give the head a matrix apart from the token embedding
@@ -87,9 +90,17 @@ class FineTuneConfig:
         for name in ("rate", "max_norm", "layer_decay"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise UsageError(f"{name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("warmup", "rehearsal"):
+        for name in ("warmup", "rehearsal", "base_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a share below 1, from 0.")
+        if not 0 <= self.average <= 1:
+            raise UsageError(f"average is {self.average}: give a share from 0 to 1.")
+        if self.average and not (self.patience is None and self.max_forgetting is None):
+            raise UsageError(
+                "either the mean of the last weights is kept or the best ones are, which patience "
+                "and max_forgetting ask for: give --average 0 with a --schedule that falls, or "
+                "--patience 0 and no --max-forgetting."
+            )
         if self.schedule == "slanted" and self.warmup == 0:
             raise UsageError(
                 "the slanted schedule is a rise and a fall, and warmup is 0, so that nothing "
@@ -100,10 +111,19 @@ class FineTuneConfig:
                 "with gradual unfreezing the lower layers begin to move, so that what was computed "
                 "with them once becomes wrong: give --gradual or --cache, not both."
             )
+        if self.lora is not None and self.base_share:
+            raise UsageError(
+                "with LoRA the base is there as it was, and the adapters are added to it: leave "
+                "--base-share out, and lower --lora-alpha for adapters that say less."
+            )
         if self.lora is not None and self.untie_head:
             raise UsageError(
                 "LoRA freezes the head, whether it is tied or not: leave --untie-head out."
             )
+
+    def without_mean(self) -> FineTuneConfig:
+        """The same with a rate that falls and without averaging: for those who keep the best."""
+        return dataclasses.replace(self, schedule="linear", average=0.0, base_share=0.0)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; two configurations are equal if these are."""

@@ -130,6 +130,7 @@ def carry_out(
         history=run.progress.history,
         steps=run.progress.step,
         kept_step=run.kept_step,
+        averaged=run.averaged,
         stopped=stopped,
         seconds=run.progress.seconds,
         processor_seconds=run.progress.processor_seconds,

@@ -35,10 +35,10 @@ def check_both_places(out: Path, resume: bool) -> None:
 
 
 def config_from_scratch(config: FineTuneConfig, rate: float) -> FineTuneConfig:
-    """The same for random weights: all of them move alike."""
+    """The same for random weights: all of them move alike, and none is worth going back to."""
     return dataclasses.replace(
         config, rate=rate, layer_decay=1.0, freeze="", untie_head=False, gradual=False, lora=None,
-        cache_frozen=False, max_forgetting=None,
+        cache_frozen=False, max_forgetting=None, base_share=0.0,
     )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ class Report(Generic[V]):
     after: V
     history: History  # the losses, and what validation said on the way
     steps: int  # done
-    kept_step: int  # after which the weights that were kept were saved
+    kept_step: int  # after which the weights that were kept were there
+    averaged: int  # steps, the last of them kept_step, whose weights' mean was kept; 0: no mean
     stopped: str  # why it ended, a sentence
     seconds: float  # in training steps and in computing frozen layers
     processor_seconds: float  # of all cores together, in training steps
@@ -49,6 +50,12 @@ class Report(Generic[V]):
     base_sha256: str  # of the base's weights
     machine: dict[str, str | int]  # that it was trained on
     command: str  # that makes the same again; empty: it was no command
+
+    @property
+    def ending(self) -> str:
+        """Which weights were kept, and why the training ended."""
+        which = weights_kept(self.kept_step, self.averaged, self.config.base_share)
+        return f"{which}: {self.stopped}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without the weights."""
@@ -66,6 +73,7 @@ class Report(Generic[V]):
             "after": self.after.as_json(),
             "steps": self.steps,
             "kept_step": self.kept_step,
+            "averaged": self.averaged,
             "stopped": self.stopped,
             "seconds": round(self.seconds, 1),
             "processor_seconds": round(self.processor_seconds, 1),
@@ -105,6 +113,15 @@ class FineTuneReport(Report[Validation]):
             + forgetting(before.general_right, after.general_right)
         )
         return "\n".join(rows)
+
+
+def weights_kept(step: int, averaged: int, base_share: float) -> str:
+    """Which weights were kept, the beginning of a sentence: those of one report's values."""
+    if averaged:
+        kept = f"The weights are the mean of those after steps {step - averaged + 1:,} to {step:,}"
+    else:
+        kept = f"The weights are those after step {step:,}"
+    return f"{kept}, with {100 * base_share:.0f} % of the base's" if base_share else kept
 
 
 def forgetting(before: float, after: float) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from minirag.errors import UsageError
 from minirag.files import MANIFEST
 from minirag.finetuning import freezing
+from minirag.finetuning.averaging import Averaging
 from minirag.finetuning.base import fingerprint
 from minirag.finetuning.batches import Epochs
 from minirag.finetuning.config import FineTuneConfig
@@ -34,7 +35,13 @@ from minirag.text.tokenizer import Tokenizer
 from minirag.training.batches import Layout
 from minirag.training.loop import Diverged, Optimization, Parts, Step, make_optimizer
 from minirag.training.resumable import Progress
-from minirag.training.resume import difference, load_run, read_run, save_run
+from minirag.training.resume import (
+    difference,
+    load_run,
+    moving_weights,
+    read_run,
+    save_run,
+)
 from minirag.transformer.checkpoints import save
 from minirag.transformer.machine import Machine
 
@@ -142,9 +149,16 @@ class Tuning(ABC, Generic[V]):
         self.ends = self.epochs.steps_in(config.epochs)
         self.total_steps = min(self.ends[-1], config.max_steps or self.ends[-1])
         self.schedule = make_schedule(config, self.total_steps)
+        self.averaging = Averaging(
+            moving_weights(self.model, self.optimizer),
+            self.total_steps,
+            last=round(config.average * self.total_steps),
+            base_share=config.base_share,
+        )
         self.progress = TuningProgress()
         self.begun_tokens = 0  # of the step that is being made
-        self.kept_step = 0  # after which the weights that are kept were saved; set by keep()
+        self.kept_step = 0  # after which the weights that are kept were there; set by keep()
+        self.averaged = 0  # steps whose weights' mean is kept; set by keep()
         self.bar = False  # whether what takes long shows a bar
 
     # ------------------------------------------------------------ what a kind of fine-tuning says
@@ -256,6 +270,7 @@ class Tuning(ABC, Generic[V]):
         self.progress.tokens += self.begun_tokens
         self.progress.seconds += seconds
         self.progress.processor_seconds += processor_seconds
+        self.averaging.note(self.progress.step)
         losses = self.progress.history.losses
         losses.append(step.loss)
         if len(losses) < _WINDOW:
@@ -313,11 +328,11 @@ class Tuning(ABC, Generic[V]):
             If writing fails; what was saved before is untouched.
         """
         run = {**self.identity, "progress": self.progress.as_json()}
-        save_run(self.out / name, self.model, self.optimizer, run)
+        save_run(self.out / name, self.model, self.optimizer, run, self.averaging.tensors())
 
     def restore(self, name: str) -> None:
         """Put weights, optimizer, random state and progress back to what was saved."""
-        run = load_run(self.out / name, self.model, self.optimizer)
+        run = load_run(self.out / name, self.model, self.optimizer, self.averaging.tensors())
         self.progress = TuningProgress.from_json(run["progress"])
 
     def clear(self) -> None:
@@ -326,7 +341,8 @@ class Tuning(ABC, Generic[V]):
             shutil.rmtree(self.out / name, ignore_errors=True)
 
     def keep(self, *, best: bool) -> None:
-        """Decide on the weights: the best, for which all is put back but the history; or these.
+        """Decide on the weights: the best, for which all is put back but the history; or these,
+        or the mean of the last ones, if that is wanted. Then the base gets its share.
 
         From now on they are as they will be stored, so that what is measured is what is kept:
         adapters saved alone, then merged; rounded, if the base is in 16 bits.
@@ -335,6 +351,9 @@ class Tuning(ABC, Generic[V]):
         if best:
             load_run(self.out / BEST, self.model, self.optimizer)
             self.kept_step = self.progress.best_step
+        else:
+            self.averaged = self.averaging.put_mean()
+        self.averaging.mix_in_base()
         if self.config.lora is not None:
             save_lora(self.model, self.out / ADAPTER, self.config.lora)
             fold_in(self.model)

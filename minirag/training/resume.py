@@ -28,7 +28,11 @@ _RANDOM_STATE, _CUDA_RANDOM_STATE = "random_state", "cuda_random_state"
 
 
 def save_run(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: Mapping[str, Any],
+    more: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Save a run between two steps. A kill at any moment leaves this checkpoint or the last one.
 
@@ -38,19 +42,23 @@ def save_run(
     ----------
     run : mapping of plain JSON values
         Whatever else the run needs to go on: the step, the position in the data, its history.
+    more : mapping str -> tensor, optional
+        The same for tensors: a mean of weights.
 
     Raises
     ------
     DiskError
         If writing fails; the last checkpoint is untouched.
     """
-    moving = _moving(model, optimizer)
+    moving = moving_weights(model, optimizer)
     tensors = {f"model.{name}": p.detach().cpu() for name, p in moving.items()}
     for name, parameter in moving.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
     for name, buffer in _buffers(model).items():
         tensors[f"buffer.{name}"] = buffer.cpu()
+    for name, tensor in (more or {}).items():
+        tensors[f"more.{name}"] = tensor.cpu()
     tensors |= _random_state(_device_of(model))
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_set(
@@ -64,10 +72,20 @@ def save_run(
     )
 
 
-def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_run(
+    directory: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    more: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
     """Put model, optimizer and random state back to where :func:`save_run` found them.
 
     What an older minirag did not save yet (buffers, the GPU's random state) stays as it is.
+
+    Parameters
+    ----------
+    more : mapping str -> tensor, optional
+        As it was saved, if it is wanted: these tensors get the values of then.
 
     Returns
     -------
@@ -85,11 +103,13 @@ def load_run(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         tensors = load_file(paths[_TENSORS])
     except SafetensorError as error:
         raise StoreError(f"{paths[_TENSORS]} is damaged ({error}): start the run anew.") from error
-    for name, parameter in _moving(model, optimizer).items():
+    for name, parameter in moving_weights(model, optimizer).items():
         _put_back(directory, name, parameter, tensors.get(f"model.{name}"))
     for name, buffer in _buffers(model).items():
         if f"buffer.{name}" in tensors:
             _put_back(directory, name, buffer, tensors[f"buffer.{name}"])
+    for name, tensor in (more or {}).items():
+        _put_back(directory, name, tensor, tensors.get(f"more.{name}"))
     optimizer.load_state_dict(_optimizer_state(model, optimizer, tensors))
     _set_random_state(tensors, _device_of(model))
     return read_run(directory)
@@ -148,7 +168,7 @@ def _buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
-def _moving(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+def moving_weights(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
     """The weights that the optimizer moves, or may move later, by name."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     return {name: p for name, p in model.named_parameters() if id(p) in held}

@@ -61,7 +61,10 @@ class Fitting(Settings):
     entities_by_heart: int = 24
     tokens_by_heart: int = 400_000
     tokens_per_batch: int = 4096
-    recipes: dict[Way, FineTuneConfig] = field(default_factory=lambda: dict(RECIPES))
+    # What is kept are the last weights or, as a remedy against forgetting, the best: never a mean.
+    recipes: dict[Way, FineTuneConfig] = field(
+        default_factory=lambda: {way: recipe.without_mean() for way, recipe in RECIPES.items()}
+    )
     # of all that is not an answer, where a model begins from scratch: as the base itself learned,
     # since answers alone teach too little
     rest_weight_from_scratch: float = GPT_BASE.rest_weight
