@@ -509,6 +509,8 @@ def test_the_command_prints_adaptation_and_forgetting(
         (["--scratch-rate", "1e-3"], "--task reading has no baseline from random weights"),
         (["--task", "generate", "--no-scratch"], "--task generate has no baseline"),
         (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
+        (["--way", "closed-book", "--exercises", "9"], "says nothing to the way closed-book"),
+        (["--way", "raft", "--paraphrases", "9"], "with --way closed-book or pretraining"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(

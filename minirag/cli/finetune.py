@@ -8,7 +8,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minirag.finetuning.config import FineTuneConfig
@@ -99,14 +99,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     data(
         "--paraphrases",
         type=int,
-        default=8,
         metavar="N",
         help="wordings of each closed-book question or document (default: 8)",
     )
     data(
         "--exercises",
         type=int,
-        default=3000,
         metavar="N",
         help="of way raft, or summaries (default: 3000)",
     )
@@ -226,6 +224,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         raise UsageError("--test goes with a --task such as sentiment: leave it out.")
     refuse_scratch(args)
     config = config_of(args, RECIPES[args.way])
+    _refuse_other_ways(args)
     on_the_way = min(args.questions, 30)
     what = LaboratoryData(
         domain=args.domain,
@@ -234,10 +233,9 @@ def _run_reading(args: argparse.Namespace) -> int:
         world_seed=args.world_seed,
         entities=args.entities,
         changing=args.changing,
-        paraphrases=args.paraphrases,
-        exercises=args.exercises,
         questions=args.questions,
         questions_on_the_way=on_the_way,
+        **given(paraphrases=args.paraphrases, exercises=args.exercises),
     )
     if args.data is None:
         data, name = laboratory_data(what), args.domain
@@ -272,6 +270,26 @@ def _run_reading(args: argparse.Namespace) -> int:
     print(report.ending)
     print(f"the model is in {out}", file=sys.stderr)
     return 0
+
+
+def _refuse_other_ways(args: argparse.Namespace) -> None:
+    """Of numbers that the way of learning has no use for."""
+    from minirag.errors import UsageError
+
+    for option, number, ways in (
+        ("--exercises", args.exercises, ("raft",)),
+        ("--paraphrases", args.paraphrases, ("closed-book", "pretraining")),
+    ):
+        if number is not None and args.way not in ways:
+            raise UsageError(
+                f"{option} says nothing to the way {args.way}: it goes with --way "
+                f"{' or '.join(ways)}."
+            )
+
+
+def given(**options: int | None) -> dict[str, Any]:
+    """Those that were given; the others are as wherever they go."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def tell(text: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirag.cli.finetune import config_of, refuse_scratch, tell
+from minirag.cli.finetune import config_of, given, refuse_scratch, tell
 from minirag.cli.runs import typed
 from minirag.errors import UsageError
 
@@ -82,8 +82,8 @@ def _summarise(
         _refuse_without_data(args)
         data = laboratory_summaries(
             LaboratorySummaries(
-                args.domain, _languages(args), args.world_seed, args.exercises, args.questions,
-                min(args.questions, 30),
+                args.domain, _languages(args), args.world_seed, questions=args.questions,
+                questions_on_the_way=min(args.questions, 30), **given(texts=args.exercises),
             ),
             base,
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _generate(
         data = laboratory_text(
             LaboratoryData(
                 args.domain, "pretraining", _languages(args), args.world_seed, args.entities,
-                args.changing, args.paraphrases,
+                args.changing, **given(paraphrases=args.paraphrases),
             ),
             base,
         )  # fmt: skip
