@@ -6,6 +6,7 @@
 3. **Training on the domain's data**: ``finetune.py`` has the loop, ``data.py`` and
    ``laboratory.py`` what it learns from, ``batches.py`` and ``objective.py`` what a step is,
    ``run.py`` what a kill must not lose, ``writer_run.py`` what readers and writers add to it.
+   ``averaging.py`` keeps the mean of the weights that a run passes, or mixes the base in again.
 4. **Validation**: ``validation.py`` measures the domain and what may be forgotten meanwhile,
    ``report.py`` sets both side by side.
 
