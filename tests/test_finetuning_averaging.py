@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import nn
 from minirag.cli.finetune import add_parser, config_of
 from minirag.errors import UsageError
 from minirag.finetuning.averaging import Averaging
-from minirag.finetuning.config import RECIPES, FineTuneConfig, Lora
+from minirag.finetuning.config import RECIPES, RECIPES_WITHOUT_MEAN, FineTuneConfig, Lora
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.from_scratch import config_from_scratch
 from minirag.finetuning.lora import ADAPTER
@@ -193,13 +192,14 @@ def _config(recipe: FineTuneConfig, *options: str) -> FineTuneConfig:
 
 
 def test_the_command_keeps_the_mean_or_the_best() -> None:
-    mean = dataclasses.replace(RECIPES["raft"], average=0.5, schedule="constant", patience=None)
-    assert _config(mean) == copy.copy(mean)
+    mean = RECIPES["raft"]
+    assert _config(mean) == mean
+    assert (mean.average, mean.schedule, mean.patience) == (0.5, "constant", None)
     best = _config(mean, "--average", "0", "--schedule", "linear")
     assert (best.average, best.schedule, best.patience) == (0.0, "linear", 5)
     with pytest.raises(UsageError, match="either the mean of the last weights is kept or"):
         _config(mean, "--patience", "3")
-    falling = mean.without_mean()
+    falling = RECIPES_WITHOUT_MEAN["raft"]
     given = _config(falling, "--average", "0.25", "--base-share", "0.1")
     assert (given.average, given.base_share, given.patience) == (0.25, 0.1, None)
     assert _config(falling, "--patience", "2").patience == 2

@@ -10,7 +10,7 @@ from typing import Any
 
 from minirag.combination.seeds import CLAIM_SEEDS
 from minirag.errors import UsageError
-from minirag.finetuning.config import RECIPES, FineTuneConfig, Way
+from minirag.finetuning.config import RECIPES_WITHOUT_MEAN, FineTuneConfig, Way
 
 # How far the domain's wording lies from what the base knows, the nearest first: the names in
 # corpus.phrasings. The domain's own nouns are new to the base in all of them.
@@ -42,6 +42,7 @@ class Grid:
     tests: int = 30  # questions of each test by which a fine-tuning is validated
     paraphrases: int = 4  # wordings of each closed-book question
     exercises: int = 3000  # of reading with passages: a little more than the budget takes
+    unanswerable: float = 0.2  # share of them
 
     def __post_init__(self) -> None:
         for name in ("specialisations", "sizes", "volatilities", "seeds"):
@@ -69,7 +70,7 @@ class Grid:
 
     def recipe(self, way: Way, exercises: int, seed: int) -> FineTuneConfig:
         """How a reader learns from so many exercises: by the way's recipe, within the budget."""
-        config = RECIPES[way].without_mean()  # it ends when validation says so
+        config = RECIPES_WITHOUT_MEAN[way]
         return dataclasses.replace(
             config,
             epochs=1 + self.tokens // (8 * exercises),  # more than the budget takes

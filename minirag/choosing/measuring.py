@@ -110,7 +110,15 @@ class _Run:
 
     def decides(self, models: Mapping[str, str]) -> dict[str, Any]:
         """All that decides the outcome; what else the grid holds does not."""
-        kept = {"volatilities", "questions", "tests", "language", "paraphrases", "exercises"}
+        kept = {
+            "volatilities",
+            "questions",
+            "tests",
+            "language",
+            "paraphrases",
+            "exercises",
+            "unanswerable",
+        }
         return {
             "version": _VERSION,
             "models": dict(models),
@@ -146,6 +154,7 @@ class _Run:
             world_seed=self.seed,
             paraphrases=grid.paraphrases,
             exercises=grid.exercises,
+            unanswerable=grid.unanswerable,
             questions=grid.tests,
             questions_on_the_way=grid.tests,
         )

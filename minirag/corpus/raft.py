@@ -26,7 +26,7 @@ class RaftMix:
 
     passages: tuple[float, ...] = (0.1, 0.3, 0.3, 0.3)  # weights of 1, 2, 3, ... passages
     questions: tuple[int, int] = (6, 10)  # how many questions follow: answers are what teaches
-    unanswerable: float = 0.2  # share of questions without their golden passage
+    unanswerable: float = 0.35  # share of questions without their golden passage
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity
 

@@ -23,7 +23,7 @@ from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS, question_s
 from minirag.combination.workbench import Workbench, sum_of
 from minirag.errors import DataError
 from minirag.finetuning.base import Base
-from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData, Way
+from minirag.finetuning.config import RECIPES_WITHOUT_MEAN, FineTuneConfig, LaboratoryData, Way
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data
@@ -53,7 +53,7 @@ class Fitting(Settings):
     models: tuple[str, ...] = ("gpt-base",)
     data: LaboratoryData = field(
         default_factory=lambda: LaboratoryData(
-            exercises=1000, questions=50, questions_on_the_way=10
+            exercises=1000, unanswerable=0.2, questions=50, questions_on_the_way=10
         )
     )
     tokens: int = 200_000  # of a training, padding included
@@ -62,9 +62,7 @@ class Fitting(Settings):
     tokens_by_heart: int = 400_000
     tokens_per_batch: int = 4096
     # What is kept are the last weights or, as a remedy against forgetting, the best: never a mean.
-    recipes: dict[Way, FineTuneConfig] = field(
-        default_factory=lambda: {way: recipe.without_mean() for way, recipe in RECIPES.items()}
-    )
+    recipes: dict[Way, FineTuneConfig] = field(default_factory=lambda: dict(RECIPES_WITHOUT_MEAN))
     # of all that is not an answer, where a model begins from scratch: as the base itself learned,
     # since answers alone teach too little
     rest_weight_from_scratch: float = GPT_BASE.rest_weight
@@ -77,7 +75,13 @@ class Fitting(Settings):
 TINY: dict[str, Any] = {
     "seeds": CLAIM_SEEDS[:2],
     "data": LaboratoryData(
-        entities=12, changing=0, exercises=10, questions=1, questions_on_the_way=1, paraphrases=1
+        entities=12,
+        changing=0,
+        exercises=10,
+        unanswerable=0.2,
+        questions=1,
+        questions_on_the_way=1,
+        paraphrases=1,
     ),
     "entities_by_heart": 6,
     "tokens": 1024,

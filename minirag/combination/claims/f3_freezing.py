@@ -30,7 +30,9 @@ class Settings(Fitting):
 
     # few exercises, so that there are enough epochs to unfreeze a layer with each
     data: LaboratoryData = dataclasses.field(
-        default_factory=lambda: LaboratoryData(exercises=80, questions=50, questions_on_the_way=10)
+        default_factory=lambda: LaboratoryData(
+            exercises=80, unanswerable=0.2, questions=50, questions_on_the_way=10
+        )
     )
     start: tuple[float, ...] = (6e-4, 2e-3)
     most_lost: float = 0.2  # share of the whole fine-tuning's gain that a partial one may lose
