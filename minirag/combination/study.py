@@ -67,6 +67,7 @@ class Study:
     raft: FineTuneConfig = RECIPES["raft"]
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
+    unanswerable: float = LaboratoryData.unanswerable  # share of them
     tests: int = 30  # questions of each test of a fine-tuning's own report: the arms tell more
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)
@@ -113,6 +114,7 @@ class Study:
             changing=self.sizes.updated,
             paraphrases=self.paraphrases,
             exercises=self.exercises,
+            unanswerable=self.unanswerable,
             questions=self.tests,
             questions_on_the_way=min(self.tests, 30),
         )
