@@ -25,6 +25,8 @@ class Averaging:
     ----------
     weights : mapping str -> parameter
         Those that training moves, as they are before its first step.
+    total_steps : int
+        Of the run.
     last : int
         After how many steps, the last of the run, the weights are averaged. 0: there is no mean.
     base_share : float
