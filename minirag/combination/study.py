@@ -46,6 +46,8 @@ from minirag.transformer.models import Model
 RETRIEVER = "hybrid"
 
 _LEARNED: tuple[Literal["closed-book", "raft"], ...] = ("closed-book", "raft")  # ways of learning
+# A mean is kept, so that what validation would say on the way decides nothing.
+_RAFT = dataclasses.replace(RECIPES["raft"], validate_every=0)
 _VERSION = 1  # of what an answer depends on beside the values of a study: raise it with a change
 _UPDATES = 5  # documents that are changed for the time of an update
 _ALL_SLICES = (*SLICES, BOTH_VERSIONS, MIXED)
@@ -64,8 +66,7 @@ class Study:
     languages: tuple[str, ...] = LANGUAGES
     # how the readers are fine-tuned
     closed_book: FineTuneConfig = RECIPES["closed-book"]
-    # a mean is kept, so that what validation would say on the way decides nothing
-    raft: FineTuneConfig = dataclasses.replace(RECIPES["raft"], validate_every=0)
+    raft: FineTuneConfig = _RAFT
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
     unanswerable: float = LaboratoryData.unanswerable  # share of them
