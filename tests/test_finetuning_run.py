@@ -510,6 +510,9 @@ def test_the_command_prints_adaptation_and_forgetting(
         (["--task", "generate", "--no-scratch"], "--task generate has no baseline"),
         (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
         (["--way", "closed-book", "--exercises", "9"], "says nothing to the way closed-book"),
+        (["--way", "closed-book", "--unanswerable", "0.5"], "it goes with --way raft"),
+        (["--data", "mine.jsonl", "--exercises", "9"], "leave it out with --data"),
+        (["--way", "raft", "--unanswerable", "1"], "unanswerable is 1.0: give a share below 1"),
         (["--way", "raft", "--paraphrases", "9"], "with --way closed-book or pretraining"),
     ],
 )

@@ -108,6 +108,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="of way raft (default: 6000), or summaries (default: 3000)",
     )
+    data(
+        "--unanswerable",
+        type=float,
+        metavar="SHARE",
+        help="of the exercises of way raft, without the passage that answers (default: 0.35)",
+    )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
         "--rehearsal",
@@ -237,7 +243,11 @@ def _run_reading(args: argparse.Namespace) -> int:
         changing=args.changing,
         questions=args.questions,
         questions_on_the_way=on_the_way,
-        **given(paraphrases=args.paraphrases, exercises=args.exercises),
+        **given(
+            paraphrases=args.paraphrases,
+            exercises=args.exercises,
+            unanswerable=args.unanswerable,
+        ),
     )
     if args.data is None:
         data, name = laboratory_data(what), args.domain
@@ -275,13 +285,16 @@ def _run_reading(args: argparse.Namespace) -> int:
 
 
 def _refuse_other_ways(args: argparse.Namespace) -> None:
-    """Of numbers that the way of learning has no use for."""
+    """Of numbers that the way of learning, or data of one's own, has no use for."""
     from minirag.errors import UsageError
 
     for option, number, ways in (
         ("--exercises", args.exercises, ("raft",)),
+        ("--unanswerable", args.unanswerable, ("raft",)),
         ("--paraphrases", args.paraphrases, ("closed-book", "pretraining")),
     ):
+        if number is not None and args.data is not None:
+            raise UsageError(f"{option} is about the laboratory's data: leave it out with --data.")
         if number is not None and args.way not in ways:
             raise UsageError(
                 f"{option} says nothing to the way {args.way}: it goes with --way "
@@ -289,7 +302,7 @@ def _refuse_other_ways(args: argparse.Namespace) -> None:
             )
 
 
-def given(**options: int | None) -> dict[str, Any]:
+def given(**options: float | None) -> dict[str, Any]:
     """Those that were given; the others are as wherever they go."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -180,6 +180,8 @@ class LaboratoryData:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give 1 or more.")
+        if not 0 <= self.unanswerable < 1:
+            raise UsageError(f"unanswerable is {self.unanswerable}: give a share below 1, from 0.")
         if self.changing < 0:
             raise UsageError(f"changing is {self.changing}: give 0 or more.")
 
