@@ -70,6 +70,7 @@ class Study:
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
     unanswerable: float = LaboratoryData.unanswerable  # share of them
+    tempting: float = LaboratoryData.tempting  # share of these that a passage seems to answer
     tests: int = 30  # questions of each test of a fine-tuning's own report: the arms tell more
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)
@@ -122,6 +123,7 @@ class Study:
             paraphrases=self.paraphrases,
             exercises=self.exercises,
             unanswerable=self.unanswerable,
+            tempting=self.tempting,
             questions=self.tests,
             questions_on_the_way=min(self.tests, 30),
         )

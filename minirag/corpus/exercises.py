@@ -8,7 +8,8 @@ not answered at all, because the passages do not state that attribute or do not 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from minirag.corpus import general, passages
@@ -24,6 +25,7 @@ from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 from minirag.errors import UsageError
 
 KINDS_OF_TEXT = tuple(KINDS)
+_NAMES = 12  # of which the one most like a given name is asked for in vain
 
 
 _SHARES = ("text", "closed_book", "nonce", "everyday")
@@ -127,6 +129,7 @@ def ask_about(
     held_out: bool = False,
     kind: str = "reading",
     absent: Sequence[Entity] = (),
+    tempting: float = 0.0,
 ) -> ReadingExercise:
     """Ask questions about passages, given which entities with which facts each of them states.
 
@@ -136,6 +139,9 @@ def ask_about(
         The passages, and the entities that each states (only the facts that may be asked for).
     absent : sequence of Entity
         Entities of which no passage speaks, to ask for in vain; if empty, a name is invented.
+    tempting : float
+        Share of the unanswerable questions that a passage seems to answer: it says of another
+        entity of the kind just what is asked. What a retriever finds is mostly like this.
     """
     language = phrasings.language
     stated = [
@@ -155,7 +161,22 @@ def ask_about(
             for entity, key, index in dice.shuffled(stated)
         ]
 
+    def tempting_question() -> Question | None:
+        tempter, key, _ = dice.pick(stated)
+        alike = [e for group in groups for e in group if e.kind == tempter.kind]
+        silent = [e for e in alike if key not in e.facts]
+        if silent and dice.chance(0.5):
+            return Question(ask(dice.pick(silent), key), None, None, key)
+        others = [e for e in absent if e.kind == tempter.kind]
+        if not others:
+            return None
+        some = dice.sample(others, min(_NAMES, len(others)))
+        near = max(some, key=lambda e: _alike(e.name.en.text, tempter.name.en.text))
+        return Question(ask(near, key), None, None, key)
+
     def without_answer() -> Question:
+        if tempting and dice.chance(tempting) and (question := tempting_question()) is not None:
+            return question
         entity, key, _ = dice.pick(stated)
         known = general.well_known_facts(entity.name.en.text) or entity.facts
         missing = [other for other in domain.kinds[entity.kind] if other not in known]
@@ -172,6 +193,15 @@ def ask_about(
         dice, texts, answerable(), without_answer, n_questions, unanswerable
     )
     return ReadingExercise(tuple(texts), questions, language, kind)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters two names begin or end with alike."""
+
+    def run(pairs: Iterable[tuple[str, str]]) -> int:
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return run(zip(one, other, strict=False)) + run(zip(one[::-1], other[::-1], strict=False))
 
 
 def passage_entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:

@@ -27,6 +27,7 @@ class RaftMix:
     passages: tuple[float, ...] = (0.1, 0.3, 0.3, 0.3)  # weights of 1, 2, 3, ... passages
     questions: tuple[int, int] = (6, 10)  # how many questions follow: answers are what teaches
     unanswerable: float = 0.35  # share of questions without their golden passage
+    tempting: float = 0.6  # share of these that a passage seems to answer, of another entity
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity
 
@@ -57,6 +58,10 @@ def _raft_exercise(
     phrasings = world.phrasings(language)
     n_passages = 1 + dice.weighted(mix.passages)
     *shown, left_out = dice.sample(pool, n_passages + 1)
+    absent = [left_out.entity]
+    if mix.tempting:
+        ids = {record.id for record in shown}
+        absent = [record.entity for record in pool if record.id not in ids]
     pages: list[tuple[Entity, datetime.date, bool]] = [
         (record.entity, record.published, True) for record in shown
     ]
@@ -76,7 +81,8 @@ def _raft_exercise(
         n_questions=dice.between(*mix.questions),
         unanswerable=mix.unanswerable,
         kind=world.domain.name,
-        absent=[left_out.entity],
+        absent=absent,
+        tempting=mix.tempting,
     )
 
 
