@@ -114,6 +114,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SHARE",
         help="of the exercises of way raft, without the passage that answers (default: 0.35)",
     )
+    data(
+        "--tempting",
+        type=float,
+        metavar="SHARE",
+        help="of those, with a passage that says of another entity what is asked (default: 0.6)",
+    )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
         "--rehearsal",
@@ -247,6 +253,7 @@ def _run_reading(args: argparse.Namespace) -> int:
             paraphrases=args.paraphrases,
             exercises=args.exercises,
             unanswerable=args.unanswerable,
+            tempting=args.tempting,
         ),
     )
     if args.data is None:
@@ -291,6 +298,7 @@ def _refuse_other_ways(args: argparse.Namespace) -> None:
     for option, number, ways in (
         ("--exercises", args.exercises, ("raft",)),
         ("--unanswerable", args.unanswerable, ("raft",)),
+        ("--tempting", args.tempting, ("raft",)),
         ("--paraphrases", args.paraphrases, ("closed-book", "pretraining")),
     ):
         if number is not None and args.data is not None:

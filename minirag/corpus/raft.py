@@ -1,7 +1,9 @@
 """Reading exercises in a domain: fine-tuning a reader with distractors (RAFT), and its tests.
 
 RAFT (Zhang et al. 2024, arXiv:2403.10131) fine-tunes on a question with the golden passage among
-distractors, and for a share of the questions without it. Here those are answered with a refusal.
+distractors, and for a share of the questions without it. Here those are answered with a refusal,
+and for most of them a passage says just what is asked, but of another entity with a name like it:
+that is what a retriever finds when it finds nothing, and what a reader mistakes for an answer.
 """
 
 from __future__ import annotations
