@@ -413,7 +413,7 @@ def test_what_is_learned_by_heart_is_asked_with_and_without_its_documents(
     """A perfect reader knows nothing alone, and with passages all that was found."""
     given: list[set[str]] = []
 
-    def reads(model: Any, tokenizer: Any, exercises: Any, **how) -> list[Answered]:
+    def reads(model: Any, tokenizer: Any, exercises: Any) -> list[Answered]:
         given.extend({title_of(p) for p in e.passages} for e in exercises)
         return [
             Answered(e, e.questions[0].answer if any(

@@ -19,7 +19,6 @@ from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
 from minirag.cli.main import main
 from minirag.combination import live
-from minirag.combination.arms import REFUSE_FROM
 from minirag.combination.compare import PASSAGES
 from minirag.combination.tour import Asked, Begun, Cell, Changed, Noticed, Reply, Table
 from minirag.combination.tour_texts import texts_in
@@ -81,7 +80,6 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert DOMAINS == live.DOMAINS
     assert tuple(live.ARM_OF) == ARMS
     assert laboratory.PASSAGES == PASSAGES
-    assert REFUSE_FROM["raft"] == laboratory.REFUSE_FROM
     assert Settings().k == ask.PASSAGES
 
 

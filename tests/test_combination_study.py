@@ -46,7 +46,7 @@ def _study(models, **changes):
     return dataclasses.replace(reduced(study), **{"questions": 4, "timed": 1, **changes})
 
 
-def reads_what_is_there(model, tokenizer, exercises, **how):
+def reads_what_is_there(model, tokenizer, exercises):
     """The perfect reader: the answer if a passage holds it, else a refusal."""
     out = []
     for exercise in exercises:
@@ -120,7 +120,7 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
         assert len(asked.findings) == answerable
 
     # again: nothing is asked, and the same comes out
-    def nobody(*_, **how):
+    def nobody(*_):
         raise AssertionError("this has been asked before")
 
     monkeypatch.setattr(compare, "answer_exercises", nobody)
@@ -128,9 +128,6 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
     assert again == result
     with pytest.raises(AssertionError, match="asked before"):  # with one passage it has not
         run_study(dataclasses.replace(study, k=1), tmp_path, machine=small_bases.CPU)
-    later = dataclasses.replace(study, raft_refuses_from=0.5)
-    with pytest.raises(AssertionError, match="asked before"):
-        run_study(later, tmp_path, machine=small_bases.CPU)
 
     # what was cut short is asked again
     (kept, _) = sorted((tmp_path / "answers").iterdir())
@@ -200,7 +197,6 @@ def test_outcomes_survive_as_plain_values():
         ({"questions": 0}, "questions is 0: give 1 or more"),
         ({"k": 0}, "k is 0: give 1 or more"),
         ({"timed": -1}, "timed is -1: give 0 or more"),
-        ({"raft_refuses_from": 1.5}, "raft_refuses_from is 1.5: give a probability"),
         ({"retriever": "sparse"}, "there is no retriever 'sparse': give one of dense, lexical"),
         ({"slices": ()}, "no slice is asked"),
         ({"slices": ("old",)}, "there is no slice 'old': give some of stable, unseen"),

@@ -108,7 +108,7 @@ class Stage:
             out.append(Generation(tokenizer.encode(said, special=False), [], "end"))
         return out
 
-    def answer_exercises(self, model, tokenizer, exercises, **how):
+    def answer_exercises(self, model, tokenizer, exercises):
         return [
             Answered(e, self.say(model, "".join(e.passages), e.questions[0].text))
             for e in exercises

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Written out: importing what defines them imports torch.
 DOMAINS = ("medicine", "law", "news")
 ARMS = ("base", "fine-tuned", "rag", "fine-tuned-rag", "raft")
-REFUSE_FROM = 0.1  # of the arm raft, as it was measured
 PASSAGES = 2  # that its readers are given, as they were measured
 _LABEL = "laboratory.json"  # beside a knowledge base of the laboratory
 
@@ -76,8 +75,7 @@ def add_laboratory_options(parser: argparse.ArgumentParser) -> None:
         type=number_within(0, 1, "probability"),
         metavar="P",
         help="with --domain: refuse where the reader gives that a probability of P or more, which "
-        f"`minirag calibrate --reader` weighs (default: with --arm raft {REFUSE_FROM}, else where "
-        "nothing else is likelier)",
+        "`minirag calibrate --reader` weighs (default: where nothing else is likelier)",
     )
 
 
@@ -130,6 +128,11 @@ def open_laboratory(
                     "leave it out, or take an arm that reads (rag, fine-tuned-rag, raft)."
                 )
     threshold = -1.0 if args.threshold is None else args.threshold  # the reader itself refuses
+    settings = Settings(
+        k=PASSAGES if args.k is None else args.k,
+        threshold=threshold,
+        refuse_from=args.refuse_from,
+    )
     arm = args.arm or "raft"
     try:
         place = reader_directory(
@@ -145,10 +148,6 @@ def open_laboratory(
             file=sys.stderr,
         )
     reader = TrainedReader.load(place)
-    refuse_from = REFUSE_FROM if arm == "raft" and args.refuse_from is None else args.refuse_from
-    settings = Settings(
-        k=PASSAGES if args.k is None else args.k, threshold=threshold, refuse_from=refuse_from
-    )
     if args.kb is not None:
         base = open_base(args.kb, args.encoder, args.precision)
     else:

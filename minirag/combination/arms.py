@@ -40,13 +40,6 @@ ARMS = (
     Arm("RAFT + RAG", "raft", "retrieved"),
 )
 
-# From which probability of a refusal on a reader refuses; None: where no other beginning of an
-# answer is likelier (see minirag.training.refusing). The mean of a run's weights refuses late, so
-# the RAFT reader is asked to refuse sooner, by what lessons/results/refusing.json weighs in a world
-# that no comparison uses. The other two were taught to refuse elsewhere, or not at all: what they
-# do is shown as it is.
-REFUSE_FROM: dict[ReaderName, float | None] = {"base": None, "closed-book": None, "raft": 0.1}
-
 # In pictures, each arm's own: told apart by everybody.
 COLOURS = ("#9e9e9e", "#e69f00", "#56b4e9", "#009e73", "#0072b2")
 

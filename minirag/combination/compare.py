@@ -26,7 +26,6 @@ from minirag.training.evaluate_reading import (
     ANSWERS,
     Answered,
     answer_exercises,
-    answering,
     encoded_prompts,
     prompts_of,
 )
@@ -109,16 +108,14 @@ class Readers:
 
     tokenizer: Tokenizer
     models: dict[ReaderName, Model] = field(default_factory=dict)
-    refuse_from: Mapping[ReaderName, float | None] = field(default_factory=dict)  # see arms
     _kept: dict[tuple[ReaderName, ReadingExercise], Answered] = field(
         default_factory=dict, init=False, repr=False
     )
 
     def answer(self, name: ReaderName, exercises: Sequence[ReadingExercise]) -> list[Answered]:
-        """One reader's greedy answers, or its refusals."""
-        how = answering(self.tokenizer, self.refuse_from.get(name))
+        """One reader's greedy answers."""
         new = [e for e in dict.fromkeys(exercises) if (name, e) not in self._kept]
-        for answered in answer_exercises(self.models[name], self.tokenizer, new, how=how):
+        for answered in answer_exercises(self.models[name], self.tokenizer, new):
             self._kept[name, answered.exercise] = answered
         return [self._kept[name, exercise] for exercise in exercises]
 

@@ -25,7 +25,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from minirag.combination.arms import ARMS, REFUSE_FROM, Arm, ReaderName
+from minirag.combination.arms import ARMS, Arm, ReaderName
 from minirag.combination.collection import collection_documents, news_documents
 from minirag.combination.compare import PASSAGES
 from minirag.corpus.grammar import check_language
@@ -188,7 +188,7 @@ def answering(
         if arm not in ARM_OF:
             raise UsageError(f"the arm is {arm!r}: give one of {', '.join(ARM_OF)}.")
         arm = ARM_OF[arm]
-    settings = settings or Settings(k=PASSAGES, refuse_from=REFUSE_FROM[arm.reader])
+    settings = settings or Settings(k=PASSAGES)
     if arm.evidence == "none":
         return ReadingPipeline(None, reader, settings)
     if arm.evidence != "retrieved" or base is None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from minirag.combination.arms import ARMS, DIAGNOSTICS, REFUSE_FROM, Arm, ReaderName
+from minirag.combination.arms import ARMS, DIAGNOSTICS, Arm, ReaderName
 from minirag.combination.collection import ENCODER, collection_documents, texts_of
 from minirag.combination.compare import PASSAGES, TIMED, ArmResult, Readers, run_arms
 from minirag.combination.finding import Finding, find
@@ -80,17 +80,12 @@ class Study:
     # what the arms with retrieval work with
     k: int = PASSAGES
     retriever: str = RETRIEVER
-    raft_refuses_from: float | None = REFUSE_FROM["raft"]
     encoder: str = ENCODER
 
     def __post_init__(self) -> None:
         for name in ("questions", "k"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give 1 or more.")
-        if self.raft_refuses_from is not None and not 0 <= self.raft_refuses_from <= 1:
-            raise UsageError(
-                f"raft_refuses_from is {self.raft_refuses_from}: give a probability, or None."
-            )
         if self.timed < 0:
             raise UsageError(f"timed is {self.timed}: give 0 or more.")
         if self.retriever not in RETRIEVERS:
@@ -259,8 +254,7 @@ def run_study(
         **{str(way): reader.sha256 for way, reader in made.items()},
         "encoder": encoder.fingerprint,
     }
-    refuse_from = {**REFUSE_FROM, "raft": study.raft_refuses_from}
-    readers = Readers(base.tokenizer, models, refuse_from)
+    readers = Readers(base.tokenizer, models)
     asked: dict[str, Asked] = {}
     for asking in askings:
         place = cache / "answers" / f"{asking.key(prints)[:20]}.json"
@@ -335,7 +329,6 @@ class _Asking:
                 "seed": study.seed,
                 "k": study.k,
                 "retriever": study.retriever,
-                "RAFT refuses from": study.raft_refuses_from,
                 "timed": study.timed,
                 "asked": self.content(),
             }

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from tqdm import tqdm
 
-from minirag.combination.arms import ARMS, REFUSE_FROM, Arm, ReaderName
+from minirag.combination.arms import ARMS, Arm, ReaderName
 from minirag.combination.collection import collection_documents, texts_of
 from minirag.combination.compare import Readers, run_arms
 from minirag.combination.live import Training, answering
@@ -252,7 +252,7 @@ class _Arms:
         for arm in bar:
             bar.set_description(said.arms[arm.name])
             reader = self.cast.readers[arm.reader]
-            readers = Readers(reader.tokenizer, {arm.reader: reader.model}, REFUSE_FROM)
+            readers = Readers(reader.tokenizer, {arm.reader: reader.model})
             (result,) = run_arms([arm], readers, questions, retriever, texts)
             for slice in SLICES:
                 right = [outcome.right for outcome in result.of(slice)]

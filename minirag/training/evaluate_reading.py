@@ -69,21 +69,15 @@ def answer_exercises(
     exercises: Iterable[ReadingExercise],
     batch_tokens: int = 16_384,
     *,
-    how: Sampling = ANSWERS,
     bar: bool = False,
 ) -> list[Answered]:
     """The model's greedy answer to the first question of each exercise, in the given order.
 
     An encoder-decoder reads every passage apart.
-
-    Parameters
-    ----------
-    how : Sampling
-        See :func:`answering`.
     """
     exercises = list(exercises)
     prompts = prompts_of(model, tokenizer, exercises)
-    written = write_in_batches(model, prompts, how, batch_tokens, bar=bar)
+    written = write_in_batches(model, prompts, ANSWERS, batch_tokens, bar=bar)
     return [
         Answered(exercise, read_answer(tokenizer, generation.ids))
         for exercise, generation in zip(exercises, written, strict=True)
