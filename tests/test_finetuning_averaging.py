@@ -56,7 +56,12 @@ def _mean(weights: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize(("average", "last"), [(0.5, 4), (0.3, 2), (1.0, 8), (0.1, 1)])
 def test_what_is_kept_is_the_mean_of_the_last_steps(passed, average: float, last: int) -> None:
-    report = _finetune(_with(average=average))
+    said: list[str] = []
+    data = small_bases.data()
+    config = _with(average=average, validate_every=4)
+    report = finetune(small_bases.base(), data, config, machine=small_bases.CPU, tell=said.append)
+    assert any(line.startswith("step 8: ") for line in said)
+    assert not any("best so far" in line for line in said)  # none of these is what is kept
     assert len(passed) == 8
     for name, weight in report.model.named_parameters():
         torch.testing.assert_close(weight.double(), _mean(passed[-last:], name), atol=1e-6, rtol=0)

@@ -199,7 +199,8 @@ def _due(step: int, every: int) -> bool:
 
 
 def _line(run: Tuning[Any], validation: Any) -> str:
-    mark = "  (best so far)" if run.progress.best_step == run.progress.step else ""
+    best = run.progress.best_step == run.progress.step
+    mark = "  (best so far)" if best and not run.config.average else ""  # no mean is judged here
     return f"step {run.progress.step}: {run.line(validation)}{mark}"
 
 
