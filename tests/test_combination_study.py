@@ -23,7 +23,7 @@ from minirag.corpus.slices import SLICES, slice_questions, training_questions
 from minirag.corpus.world import Sizes
 from minirag.errors import CheckpointError, UsageError
 from minirag.finetuning.base import fingerprint
-from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData
+from minirag.finetuning.config import FineTuneConfig, LaboratoryData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.laboratory import laboratory_data, world_of
 from minirag.finetuning.run import CHECKPOINT, RESULT
@@ -212,7 +212,7 @@ def test_the_reduced_study_differs_in_size_alone():
     small = reduced(Study("law", "some-base", seed=303, k=2))
     assert (small.domain, small.base, small.seed, small.k) == ("law", "some-base", 303, 2)
     assert small.arms == (*ARMS, *DIAGNOSTICS)
-    assert small.raft.rate == RECIPES["raft"].rate
+    assert small.raft.rate == Study().raft.rate
     assert small.raft.max_steps == 4
 
 

@@ -118,7 +118,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--tempting",
         type=float,
         metavar="SHARE",
-        help="of those, with a passage that says of another entity what is asked (default: 0.6)",
+        help="of those, with a passage that says of another entity what is asked (default: 0)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(

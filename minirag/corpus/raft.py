@@ -2,8 +2,8 @@
 
 RAFT (Zhang et al. 2024, arXiv:2403.10131) fine-tunes on a question with the golden passage among
 distractors, and for a share of the questions without it. Here those are answered with a refusal,
-and for most of them a passage says just what is asked, but of another entity with a name like it:
-that is what a retriever finds when it finds nothing, and what a reader mistakes for an answer.
+and for a share of them, if that is wanted, a passage says just what is asked, but of another entity
+with a name like it: what a retriever finds when it finds nothing, and a reader takes for an answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RaftMix:
     passages: tuple[float, ...] = (0.1, 0.3, 0.3, 0.3)  # weights of 1, 2, 3, ... passages
     questions: tuple[int, int] = (6, 10)  # how many questions follow: answers are what teaches
     unanswerable: float = 0.35  # share of questions without their golden passage
-    tempting: float = 0.6  # share of these that a passage seems to answer, of another entity
+    tempting: float = 0.0  # share of these that a passage seems to answer, of another entity
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity
 

@@ -139,7 +139,7 @@ RECIPES: dict[Way, FineTuneConfig] = {
         epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
     ),
     "raft": FineTuneConfig(
-        epochs=1, rate=6e-4, optimizer="muon", rehearsal=0.2, validate_every=300,
+        epochs=1, rate=8e-4, optimizer="muon", rehearsal=0.2, validate_every=300,
         schedule="constant", average=0.5, patience=None,
     ),
     "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
