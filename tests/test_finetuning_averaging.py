@@ -54,7 +54,7 @@ def _mean(weights: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
     return torch.stack([w[name] for w in weights]).mean(0)
 
 
-@pytest.mark.parametrize(("average", "last"), [(0.5, 4), (0.3, 2), (1.0, 8), (0.1, 1)])
+@pytest.mark.parametrize(("average", "last"), [(0.5, 4), (0.3, 2), (1.0, 8), (0.1, 1), (0.01, 1)])
 def test_what_is_kept_is_the_mean_of_the_last_steps(passed, average: float, last: int) -> None:
     said: list[str] = []
     data = small_bases.data()
@@ -94,6 +94,17 @@ def test_what_is_frozen_stays_as_it_is_to_the_bit() -> None:
         assert torch.equal(report.model.get_parameter(name), base[name])
 
 
+def test_before_its_first_step_there_is_no_mean() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    averaging = Averaging({"w": weight}, total_steps=4, last=2, base_share=0.0)
+    with torch.no_grad():
+        weight.fill_(5.0)
+    for step in (1, 2):
+        averaging.note(step)
+    assert averaging.put_mean(2) == 0
+    assert torch.equal(weight, torch.full((3,), 5.0))
+
+
 def test_of_adapters_the_mean_is_saved_and_merged(tmp_path: Path, passed) -> None:
     _finetune(_with(average=0.5, lora=Lora(rank=2)), tmp_path)
     saved = load_file(tmp_path / ADAPTER)
@@ -126,7 +137,7 @@ def test_without_it_nothing_is_kept_in_memory_or_on_the_disk() -> None:
     for step in range(1, 5):
         averaging.note(step)
     assert averaging.mean == averaging.base == averaging.tensors() == {}
-    assert averaging.put_mean() == 0
+    assert averaging.put_mean(4) == 0
     averaging.mix_in_base()
     assert torch.equal(weight, torch.ones(3))
 
@@ -144,7 +155,7 @@ def test_the_mean_is_nearer_to_the_middle_than_what_it_is_the_mean_of() -> None:
         averaging.note(step)
         if step > 200:
             distances.append(float(weight.detach().norm()))
-    assert averaging.put_mean() == 200
+    assert averaging.put_mean(400) == 200
     assert float(weight.detach().norm()) < min(distances) / 2
 
 
@@ -156,7 +167,7 @@ def test_the_last_step_of_a_long_run_counts_as_the_first_does() -> None:
         with torch.no_grad():
             weight.fill_(1e4 + step % 2)
         averaging.note(step)
-    averaging.put_mean()
+    averaging.put_mean(5000)
     assert float(weight.detach()) == pytest.approx(1e4 + 0.5, abs=0.05)
 
 

@@ -38,26 +38,32 @@ class Averaging:
     ) -> None:
         self.weights, self.base_share = dict(weights), base_share
         self.before = total_steps - last  # steps before the first that counts
-        self.steps = 0  # whose weights are in the mean
         self.mean = {name: w.detach().clone() for name, w in weights.items()} if last else {}
         self.base = {name: w.detach().clone() for name, w in weights.items()} if base_share else {}
 
     @torch.no_grad()
     def note(self, step: int) -> None:
         """Take in the weights after ``step`` = 1, 2, ... steps."""
-        self.steps = max(0, step - self.before)
-        if self.steps:
+        if n := self.counted(step):
             for name, mean in self.mean.items():
                 # mean + (weight - mean) / n: no sum that grows, and at first the weight itself
-                mean.lerp_(self.weights[name], 1 / self.steps)
+                mean.lerp_(self.weights[name], 1 / n)
+
+    def counted(self, step: int) -> int:
+        """How many steps' weights are in the mean after ``step`` steps."""
+        return max(0, step - self.before) if self.mean else 0
 
     @torch.no_grad()
-    def put_mean(self) -> int:
-        """Put the mean in the place of the weights, and say how many steps' it is; 0: none yet."""
-        if self.steps:
+    def put_mean(self, step: int) -> int:
+        """Put the mean after ``step`` steps in the place of the weights; how many it is of.
+
+        With 0 there is none yet, and the weights stay.
+        """
+        n = self.counted(step)
+        if n:
             for name, mean in self.mean.items():
                 self.weights[name].copy_(mean)
-        return self.steps
+        return n
 
     @torch.no_grad()
     def mix_in_base(self) -> None:

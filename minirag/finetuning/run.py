@@ -152,7 +152,7 @@ class Tuning(ABC, Generic[V]):
         self.averaging = Averaging(
             moving_weights(self.model, self.optimizer),
             self.total_steps,
-            last=round(config.average * self.total_steps),
+            last=max(1, round(config.average * self.total_steps)) if config.average else 0,
             base_share=config.base_share,
         )
         self.progress = TuningProgress()
@@ -341,8 +341,10 @@ class Tuning(ABC, Generic[V]):
             shutil.rmtree(self.out / name, ignore_errors=True)
 
     def keep(self, *, best: bool) -> None:
-        """Decide on the weights: the best, for which all is put back but the history; or these,
-        or the mean of the last ones, if that is wanted. Then the base gets its share.
+        """Decide on the weights: the best, for which all is put back but the history; or these.
+
+        Instead of these, the mean of the last ones is kept, if that is wanted. Then the base gets
+        its share.
 
         From now on they are as they will be stored, so that what is measured is what is kept:
         adapters saved alone, then merged; rounded, if the base is in 16 bits.
@@ -352,7 +354,7 @@ class Tuning(ABC, Generic[V]):
             load_run(self.out / BEST, self.model, self.optimizer)
             self.kept_step = self.progress.best_step
         else:
-            self.averaged = self.averaging.put_mean()
+            self.averaged = self.averaging.put_mean(self.progress.step)
         self.averaging.mix_in_base()
         if self.config.lora is not None:
             save_lora(self.model, self.out / ADAPTER, self.config.lora)
