@@ -31,6 +31,7 @@ from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.finetune import finetune
 from minirag.finetuning.report import FineTuneReport
 from minirag.finetuning.run import BEST, CHECKPOINT
+from minirag.finetuning.summaries import LaboratorySummaries
 from minirag.finetuning.validation import Validation, held_out_loss, text_perplexity
 from minirag.finetuning.writer_run import FineTuning
 from minirag.intervals import wilson_interval
@@ -511,6 +512,8 @@ def test_the_command_prints_adaptation_and_forgetting(
         (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
         (["--way", "closed-book", "--exercises", "9"], "says nothing to the way closed-book"),
         (["--way", "closed-book", "--unanswerable", "0.5"], "it goes with --way raft"),
+        (["--task", "summarise", "--tempting", "0.5"], "--tempting goes with the task reading"),
+        (["--task", "sentiment", "--unanswerable", "0"], "--unanswerable goes with the task"),
         (["--data", "mine.jsonl", "--exercises", "9"], "leave it out with --data"),
         (["--way", "raft", "--unanswerable", "1"], "unanswerable is 1.0: give a share below 1"),
         (["--way", "raft", "--paraphrases", "9"], "with --way closed-book or pretraining"),
@@ -521,6 +524,20 @@ def test_options_that_would_change_nothing_are_refused(
 ) -> None:
     assert main(["finetune", *options]) == 64
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_says_what_the_laboratory_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    data, summaries = LaboratoryData(), LaboratorySummaries()
+    for default in (
+        f"of way raft (default: {data.exercises}), or summaries (default: {summaries.texts})",
+        f"the passage that answers (default: {data.unanswerable:g})",
+        f"of another entity what is asked (default: {data.tempting:g})",
+        f"each closed-book question or document (default: {data.paraphrases})",
+    ):
+        assert default in said
 
 
 def test_ways_and_languages_that_do_not_exist_are_refused() -> None:

@@ -215,6 +215,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Fine-tune for the task."""
     if args.task in TASKS:
+        _refuse_for_tasks(args)
         code: int = importlib.import_module(TASKS[args.task]).run(args)
         return code
     return _run_reading(args)
@@ -289,6 +290,15 @@ def _run_reading(args: argparse.Namespace) -> int:
     print(report.ending)
     print(f"the model is in {out}", file=sys.stderr)
     return 0
+
+
+def _refuse_for_tasks(args: argparse.Namespace) -> None:
+    """Of shares of exercises that only the task reading is made of."""
+    from minirag.errors import UsageError
+
+    for option, share in (("--unanswerable", args.unanswerable), ("--tempting", args.tempting)):
+        if share is not None:
+            raise UsageError(f"{option} goes with the task reading: leave it out.")
 
 
 def _refuse_other_ways(args: argparse.Namespace) -> None:
