@@ -8,13 +8,16 @@ import json
 import pytest
 import small_bases
 
+from minirag.cli.finetune import add_parser, config_of
 from minirag.cli.runs import typed
 from minirag.errors import DataError
 from minirag.finetuning.base import Base, fingerprint
 from minirag.finetuning.card import finetuning_card
-from minirag.finetuning.config import FineTuneConfig, LaboratoryData
+from minirag.finetuning.config import RECIPES, FineTuneConfig, LaboratoryData
 from minirag.finetuning.finetune import finetune
 from minirag.training.weights import problems, weights_root
+
+READERS = ("gpt-base-medicine-closed-book", "gpt-base-medicine-raft", "bart-base-medicine-raft")
 
 
 @pytest.mark.parametrize("way", ["closed-book", "raft", "pretraining"])
@@ -67,11 +70,25 @@ def test_a_command_is_told_without_what_changes_no_result(given: str, said: str)
     assert typed(argparse.Namespace(arguments=given.split())) == said
 
 
-@pytest.mark.parametrize("way", ["closed-book", "raft"])
-def test_a_shipped_readers_card_and_base_are_those_of_its_report(way: str) -> None:
-    directory = weights_root() / f"gpt-base-medicine-{way}"
+@pytest.mark.parametrize("reader", READERS)
+def test_a_shipped_readers_card_and_base_are_those_of_its_report(reader: str) -> None:
+    directory = weights_root() / reader
     assert (directory / "README.md").read_text("utf-8") == finetuning_card(directory)
     assert problems(directory) == []
     report = json.loads((directory / "finetune.json").read_text("utf-8"))
     assert report["base_sha256"] == fingerprint(Base.load(report["base"]).model)
-    assert LaboratoryData.from_json(report["laboratory"]).way == way
+    what = LaboratoryData.from_json(report["laboratory"])
+    assert reader == f"{report['base']}-{what.domain}-{what.way}"
+
+
+@pytest.mark.parametrize("reader", [reader for reader in READERS if reader.endswith("raft")])
+def test_the_command_of_a_shipped_reader_asks_for_what_it_was_made_by(reader: str) -> None:
+    """Who types it today gets the configuration and the data of then, defaults included."""
+    report = json.loads((weights_root() / reader / "finetune.json").read_text("utf-8"))
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(report["command"].split()[1:])
+    assert args.base == report["base"]
+    assert config_of(args, RECIPES[args.way]).as_json() == report["config"]
+    data = LaboratoryData(domain=args.domain, way=args.way, questions=args.questions)
+    assert data.as_json() == report["laboratory"]
