@@ -14,7 +14,7 @@ import pytest
 import small_bases
 import torch
 
-from minirag.combination.claims import adapting, claims_named
+from minirag.combination.claims import adapting, claims_named, scoring
 from minirag.combination.claims import f1_pretrained as f1
 from minirag.combination.claims import f2_rate as f2
 from minirag.combination.claims import f3_freezing as f3
@@ -75,10 +75,10 @@ def _outcome(domain: list[int], general: list[int] = [1], asked: str = "a", **mo
 
 def test_refusals_are_told_apart() -> None:
     outcome = _outcome([1, 0, 1, 1], [0, 1, 1])
-    assert adapting.domain(outcome) == [1, 0, 1, 1]
-    assert adapting.refusing(outcome) == [1, 0, 0]
-    assert adapting.general(outcome) == [0, 1, 1]
-    cell = adapting.spread([outcome, _outcome([0, 0, 0, 1])])
+    assert scoring.domain(outcome) == [1, 0, 1, 1]
+    assert scoring.refusing(outcome) == [1, 0, 0]
+    assert scoring.general(outcome) == [0, 1, 1]
+    cell = scoring.spread([outcome, _outcome([0, 0, 0, 1])])
     assert (cell["score"][0], cell["by seed"], cell["n"]) == (0.5, [0.75, 0.25], 4)
 
 
@@ -86,14 +86,14 @@ def test_scores_are_paired_question_by_question() -> None:
     """A shift that every question shares is certain, however different the questions are."""
     low = [_outcome([0, 0, 0, 0]), _outcome([0, 0, 0, 0], asked="b")]
     high = [_outcome([1, 1, 1, 1]), _outcome([1, 1, 1, 1], asked="b")]
-    assert tuple(adapting.difference(high, low)) == (1.0, 1.0, 1.0)
+    assert tuple(scoring.difference(high, low)) == (1.0, 1.0, 1.0)
     rng = np.random.default_rng(0)
     scores = rng.integers(2, size=(3, 2, 5))  # term, seed, question
     terms = [
         (weight, [_outcome(list(map(int, run)), asked=str(seed)) for seed, run in enumerate(some)])
         for weight, some in zip((1.0, -0.8, -0.2), scores, strict=True)
     ]
-    value = adapting.combination(terms)
+    value = scoring.combination(terms)
     per_question = np.tensordot([1.0, -0.8, -0.2], scores, axes=1)  # (seed, question)
     assert value.value == pytest.approx(per_question.mean())
     resampled = [
@@ -106,7 +106,7 @@ def test_scores_are_paired_question_by_question() -> None:
 
 def test_other_questions_are_not_paired() -> None:
     with pytest.raises(DataError, match=r"asked different questions.*same seeds"):
-        adapting.difference([_outcome([1, 1])], [_outcome([1, 1], asked="b")])
+        scoring.difference([_outcome([1, 1])], [_outcome([1, 1], asked="b")])
 
 
 # ------------------------------------------------------------------------------------------- rates

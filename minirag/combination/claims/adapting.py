@@ -14,14 +14,14 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minirag.combination.claims import scoring
 from minirag.combination.ledger import Planned, Settings, checksum
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS, question_seed
 from minirag.combination.workbench import Workbench, sum_of
-from minirag.errors import DataError
 from minirag.finetuning.base import Base
 from minirag.finetuning.config import RECIPES_WITHOUT_MEAN, FineTuneConfig, LaboratoryData, Way
 from minirag.finetuning.data import EvaluationSet, FineTuneData
@@ -30,7 +30,6 @@ from minirag.finetuning.laboratory import laboratory_data
 from minirag.finetuning.lora import add_lora
 from minirag.finetuning.memory import step_memory
 from minirag.finetuning.validation import held_out_loss, text_perplexity
-from minirag.intervals import Interval, clustered_bootstrap
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.evaluate_reading import answer_exercises
 from minirag.training.recipes import GPT_BASE
@@ -41,7 +40,6 @@ PRETRAINING_RATE = GPT_BASE.optimization.rate
 # Three a decade: what the choice of a rate chooses from.
 RATES = (2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2, 6e-2)
 _TOKENS_A_SECOND, TEST_SECONDS = 10_000, 12  # on two cores; for the plan alone
-_BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,7 @@ class Fitting(Settings):
     models: tuple[str, ...] = ("gpt-base",)
     data: LaboratoryData = field(
         default_factory=lambda: LaboratoryData(
-            exercises=1000,
-            unanswerable=0.2,
-            tempting=0.0,
-            questions=50,
-            questions_on_the_way=10,
+            exercises=1000, unanswerable=0.2, tempting=0.0, questions=50, questions_on_the_way=10
         )
     )
     tokens: int = 200_000  # of a training, padding included
@@ -322,7 +316,7 @@ def best_rate(
         outcomes = [train(bench, settings, make(seed, rate)) for seed in settings.development]
         pure = make(0, rate).data.way == "pretraining"  # learns texts, and answers nothing
         found = [
-            -statistics.fmean(o["surprise"]) if pure else statistics.fmean(domain(o))
+            -statistics.fmean(o["surprise"]) if pure else statistics.fmean(scoring.domain(o))
             for o in outcomes
         ]
         merits[rate] = statistics.fmean(found), -statistics.fmean(o["loss"] for o in outcomes)
@@ -362,98 +356,3 @@ def bases(what: str, settings: Fitting, *, shared: bool = False) -> Planned:
 def seconds_of(tokens: int) -> float:
     """About how long a training with its test takes."""
     return tokens / _TOKENS_A_SECOND + TEST_SECONDS
-
-
-# ------------------------------------------------------------------------------------ the outcomes
-
-
-Outcomes = Sequence[Mapping[str, Any]]  # of the same training with each seed
-Of = Callable[[Mapping[str, Any]], list[float]]
-
-
-def domain(outcome: Mapping[str, Any]) -> list[float]:
-    """1 or 0 for each answerable question about the domain."""
-    return _flat(outcome["domain"], refusing=False)
-
-
-def refusing(outcome: Mapping[str, Any]) -> list[float]:
-    """1 or 0 for each question about the domain that has no answer."""
-    return _flat(outcome["domain"], refusing=True)
-
-
-def general(outcome: Mapping[str, Any]) -> list[float]:
-    """1 or 0 for each question about the base's own world."""
-    return [float(x) for some in outcome["general"].values() for x in some]
-
-
-def surprise(outcome: Mapping[str, Any]) -> list[float]:
-    """Mean loss of the tokens of each text of the domain: the logarithm of its perplexity."""
-    return [float(x) for x in outcome["surprise"]]
-
-
-def _flat(tests: Mapping[str, Sequence[int]], *, refusing: bool) -> list[float]:
-    return [
-        float(x)
-        for name, some in tests.items()
-        if ("unanswerable" in name) == refusing
-        for x in some
-    ]
-
-
-def spread(outcomes: Outcomes, of: Of = domain) -> dict[str, Any]:
-    """A score over all seeds: mean with its 95 % interval, and each seed's."""
-    values = [of(outcome) for outcome in outcomes]
-    return {
-        "score": rounded(clustered_bootstrap(values, _BOOTSTRAP_SEED)),
-        "by seed": [round(statistics.fmean(some), 4) for some in values],
-        "n": min(map(len, values)),
-    }
-
-
-def difference(ones: Outcomes, others: Outcomes, of: Of = domain) -> Interval:
-    """Mean difference on the same questions; seeds are resampled, then questions.
-
-    Raises
-    ------
-    DataError
-        If it weren't the same questions.
-    """
-    return combination([(1.0, ones), (-1.0, others)], of)
-
-
-def combination(terms: Sequence[tuple[float, Outcomes]], of: Of = domain) -> Interval:
-    """The weighted sum of several scores, question by question; see :func:`difference`."""
-    runs = []
-    for outcomes in zip(*(some for _, some in terms), strict=True):
-        if len({outcome["asked"] for outcome in outcomes}) > 1:
-            raise DataError(
-                "two models were asked different questions, so their scores can't be paired: "
-                "train and test both with the same seeds, and the same questions of each test."
-            )
-        columns = zip(*(of(outcome) for outcome in outcomes), strict=True)
-        weights = [weight for weight, _ in terms]
-        runs.append(
-            [sum(w * x for w, x in zip(weights, column, strict=True)) for column in columns]
-        )
-    return clustered_bootstrap(runs, _BOOTSTRAP_SEED)
-
-
-def rounded(interval: Interval) -> list[float]:
-    """Value and bounds, for a result file."""
-    return [round(x, 4) for x in interval]
-
-
-def plot(axes: Any, xs: Sequence[float], cells: Sequence[dict[str, Any]], label: str) -> None:
-    """Draw scores over something, with their intervals."""
-    scores = [cell["score"] for cell in cells]
-    below = [value - low for value, low, _ in scores]
-    above = [high - value for value, _, high in scores]
-    axes.errorbar(
-        xs, [score[0] for score in scores], yerr=[below, above], marker="o", capsize=3, label=label
-    )
-
-
-def in_points(interval: Interval) -> str:
-    """A difference of shares, for a sentence: ``+12.3 points [+8.0, +16.1]``."""
-    value, low, high = (100 * x for x in interval)
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"

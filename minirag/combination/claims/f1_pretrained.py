@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.combination.claims import adapting
+from minirag.combination.claims import adapting, scoring
 from minirag.combination.claims.adapting import TINY, Choice, Fitting, Training
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -91,7 +91,7 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     by_share = [compared(share) for share in settings.shares]
     by_time = [compared(1.0, length) for length in settings.lengths]
     hurried, patient = min(settings.lengths), max(settings.lengths)
-    in_less_time = adapting.difference(
+    in_less_time = scoring.difference(
         outcomes(SIDES[0], 1.0, hurried), outcomes(SIDES[1], 1.0, patient)
     )
 
@@ -102,7 +102,7 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     all_scratch = by_share[-1]["from scratch"]["score"][0]
     enough = [row["share"] for row in by_share if row["fine-tuned"]["score"][0] >= all_scratch]
     reached = f"{min(enough):.0%} of it" if enough else "no share of it"
-    fewer = adapting.difference(outcomes(SIDES[0], settings.few), outcomes(SIDES[1], 1.0))
+    fewer = scoring.difference(outcomes(SIDES[0], settings.few), outcomes(SIDES[1], 1.0))
     says, when = judge(
         {
             **{f"there is {row['share']:.0%} of the data": row in ahead for row in below},
@@ -114,9 +114,9 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
         says,
         when,
         f"With {at} and equally many steps the pretrained model is "
-        f"{adapting.in_points(number)} ahead; from scratch, all the data gives "
+        f"{scoring.in_points(number)} ahead; from scratch, all the data gives "
         f"{all_scratch:.3f}, which fine-tuning reaches with {reached}. In "
-        f"1/{patient / hurried:g} of the time it is {adapting.in_points(in_less_time)} ahead.",
+        f"1/{patient / hurried:g} of the time it is {scoring.in_points(in_less_time)} ahead.",
         number,
         f"fine-tuned minus from scratch, exact match, {at}",
         {
@@ -128,11 +128,11 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
             "by time": by_time,
             "with fewer examples": {
                 "shares": [settings.few, 1.0],
-                "difference": adapting.rounded(fewer),
+                "difference": scoring.rounded(fewer),
             },
             "in less time": {
                 "lengths": [hurried, patient],
-                "difference": adapting.rounded(in_less_time),
+                "difference": scoring.rounded(in_less_time),
             },
         },
     )
@@ -147,12 +147,12 @@ def judge(ahead: Mapping[str, bool]) -> tuple[Says, str]:
 
 
 def _row(tuned: list[dict[str, Any]], scratch: list[dict[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"difference": adapting.rounded(adapting.difference(tuned, scratch))}
+    row: dict[str, Any] = {"difference": scoring.rounded(scoring.difference(tuned, scratch))}
     for side, outcomes in zip(SIDES, (tuned, scratch), strict=True):
         row[side] = {
-            **adapting.spread(outcomes),
+            **scoring.spread(outcomes),
             "refuses rightly": round(
-                statistics.fmean(x for o in outcomes for x in adapting.refusing(o)), 4
+                statistics.fmean(x for o in outcomes for x in scoring.refusing(o)), 4
             ),
             "seconds": round(statistics.fmean(o["seconds"] for o in outcomes), 1),
         }
@@ -164,9 +164,9 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     for side in SIDES:
         rows = results["by share"]
-        adapting.plot(left, [100 * row["share"] for row in rows], [r[side] for r in rows], side)
+        scoring.plot(left, [100 * row["share"] for row in rows], [r[side] for r in rows], side)
         rows = results["by time"]
-        adapting.plot(right, [row[side]["seconds"] for row in rows], [r[side] for r in rows], side)
+        scoring.plot(right, [row[side]["seconds"] for row in rows], [r[side] for r in rows], side)
     left.set(
         xscale="log", xlabel="% of the domain's exercises, equal steps",
         ylabel="exact match on new entities (95 % interval)", ylim=(-0.02, 1.02),

@@ -11,7 +11,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.combination.claims import adapting
+from minirag.combination.claims import adapting, scoring
 from minirag.combination.claims.adapting import PRETRAINING_RATE, TINY, Fitting
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -53,36 +53,36 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
         for rate in sorted({*settings.sweep, lower, settings.pretraining_rate})
     }
     slow, fast = after[lower], after[settings.pretraining_rate]
-    gained = adapting.difference(slow, fast)
-    kept = adapting.difference(slow, fast, adapting.general)
+    gained = scoring.difference(slow, fast)
+    kept = scoring.difference(slow, fast, scoring.general)
     says, when = judge(gained.low, gained.high, kept.low)
     return Verdict(
         says,
         when,
         f"{lower:g}, the best lower rate on development seeds, against the pretraining rate "
-        f"{settings.pretraining_rate:g}: {adapting.in_points(gained)} in the domain, "
-        f"{adapting.in_points(kept)} in general.",
+        f"{settings.pretraining_rate:g}: {scoring.in_points(gained)} in the domain, "
+        f"{scoring.in_points(kept)} in general.",
         gained,
         f"exact match in the domain at the rate {lower:g} minus at {settings.pretraining_rate:g}",
         {
             "pretraining rate": settings.pretraining_rate,
             "rates": choice.as_json(),
             "chosen lower rate": lower,
-            "in general": adapting.rounded(kept),
+            "in general": scoring.rounded(kept),
             "base": {
-                "domain": adapting.spread(before),
-                "general": adapting.spread(before, adapting.general),
+                "domain": scoring.spread(before),
+                "general": scoring.spread(before, scoring.general),
             },
             "sweep": [
                 {
                     "rate": rate,
-                    "domain": adapting.spread(outcomes),
-                    "general": adapting.spread(outcomes, adapting.general),
-                    "forgetting": adapting.rounded(
-                        adapting.difference(before, outcomes, adapting.general)
+                    "domain": scoring.spread(outcomes),
+                    "general": scoring.spread(outcomes, scoring.general),
+                    "forgetting": scoring.rounded(
+                        scoring.difference(before, outcomes, scoring.general)
                     ),
                     "refuses rightly": round(
-                        statistics.fmean(x for o in outcomes for x in adapting.refusing(o)), 4
+                        statistics.fmean(x for o in outcomes for x in scoring.refusing(o)), 4
                     ),
                     "came apart": sum(o["kept step"] < o["steps"] for o in outcomes),
                 }
@@ -106,7 +106,7 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
     axes = figure.subplots()
     rates = [row["rate"] for row in results["sweep"]]
     for what, colour in (("domain", "C0"), ("general", "C1")):
-        adapting.plot(axes, rates, [row[what] for row in results["sweep"]], what)
+        scoring.plot(axes, rates, [row[what] for row in results["sweep"]], what)
         axes.axhline(results["base"][what]["score"][0], color=colour, lw=1, ls=":")
     axes.axvline(results["pretraining rate"], color="grey", lw=1, ls="--")
     axes.text(results["pretraining rate"], 1.0, " pretraining", color="grey", va="top")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.combination.claims import adapting
+from minirag.combination.claims import adapting, scoring
 from minirag.combination.claims.adapting import TINY, Fitting, Training
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -84,25 +84,25 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     rows = []
     for name, outcomes in after.items():
         whole = 1 - settings.most_lost
-        enough = adapting.combination(  # its gain - a large share of the whole fine-tuning's
+        enough = scoring.combination(  # its gain - a large share of the whole fine-tuning's
             [(1.0, outcomes), (-whole, everything), (whole - 1, before)]
         )
-        kept = adapting.difference(outcomes, everything, adapting.general)
+        kept = scoring.difference(outcomes, everything, scoring.general)
         rows.append(
             {
                 "what moves": name,
                 "rate": rates[name].rate,
                 "trainable": outcomes[0]["trainable"],
-                "domain": adapting.spread(outcomes),
-                "general": adapting.spread(outcomes, adapting.general),
-                "gain": adapting.rounded(adapting.difference(outcomes, before)),
-                "gain beyond the bound": adapting.rounded(enough),
-                "forgetting": adapting.rounded(
-                    adapting.difference(before, outcomes, adapting.general)
+                "domain": scoring.spread(outcomes),
+                "general": scoring.spread(outcomes, scoring.general),
+                "gain": scoring.rounded(scoring.difference(outcomes, before)),
+                "gain beyond the bound": scoring.rounded(enough),
+                "forgetting": scoring.rounded(
+                    scoring.difference(before, outcomes, scoring.general)
                 ),
-                "general beside all layers": adapting.rounded(kept),
+                "general beside all layers": scoring.rounded(kept),
                 "refuses rightly": round(
-                    statistics.fmean(x for o in outcomes for x in adapting.refusing(o)), 4
+                    statistics.fmean(x for o in outcomes for x in scoring.refusing(o)), 4
                 ),
                 "seconds per epoch": round(
                     statistics.fmean(o["seconds per epoch"] for o in outcomes), 3
@@ -115,19 +115,19 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     says, when = judge([row["what moves"] for row in partial], good)
     half = next(row for row in rows if row["what moves"] == "upper half")
     faster = rows[0]["seconds per epoch"] / max(half["seconds per epoch"], 1e-9)
-    number = adapting.difference(after["upper half"], everything)
+    number = scoring.difference(after["upper half"], everything)
     return Verdict(
         says,
         when,
-        f"The upper half alone against all layers: {adapting.in_points(number)} in the domain, "
-        f"{adapting.in_points(Interval(*half['general beside all layers']))} in general, an epoch "
+        f"The upper half alone against all layers: {scoring.in_points(number)} in the domain, "
+        f"{scoring.in_points(Interval(*half['general beside all layers']))} in general, an epoch "
         f"{faster:.1f} times as fast.",
         number,
         "exact match in the domain, upper half minus all layers",
         {
             "base": {
-                "domain": adapting.spread(before),
-                "general": adapting.spread(before, adapting.general),
+                "domain": scoring.spread(before),
+                "general": scoring.spread(before, scoring.general),
             },
             "rates": {name: choice.as_json() for name, choice in rates.items()},
             "variants": rows,

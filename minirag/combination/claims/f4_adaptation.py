@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from minirag.combination.claims import adapting
+from minirag.combination.claims import adapting, scoring
 from minirag.combination.claims.adapting import TINY, Fitting, Training, data_for
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -56,20 +56,20 @@ def run(settings: Fitting, bench: Workbench) -> Verdict:
         after = [
             adapting.train(bench, settings, make(seed, choice.rate)) for seed in settings.seeds
         ]
-        fallen = adapting.difference(before, after, adapting.surprise)
+        fallen = scoring.difference(before, after, scoring.surprise)
         rows.append(
             {
                 "way": way,
                 "rate": choice.as_json(),
-                "score before": adapting.spread(before),
-                "score after": adapting.spread(after),
-                "score gained": adapting.rounded(adapting.difference(after, before)),
+                "score before": scoring.spread(before),
+                "score after": scoring.spread(after),
+                "score gained": scoring.rounded(scoring.difference(after, before)),
                 "perplexity before": _perplexity(before),
                 "perplexity after": _perplexity(after),
                 # of the mean over texts: 2 means that perplexity was twice as high before
                 "perplexity divided by": [round(math.exp(x), 4) for x in fallen],
-                "general before": adapting.spread(before, adapting.general),
-                "general after": adapting.spread(after, adapting.general),
+                "general before": scoring.spread(before, scoring.general),
+                "general after": scoring.spread(after, scoring.general),
             }
         )
     good = [row["way"] for row in rows if is_good(row)]
@@ -81,8 +81,8 @@ def run(settings: Fitting, bench: Workbench) -> Verdict:
     return Verdict(
         says,
         when,
-        f"Reading the domain's passages gains {adapting.in_points(number)}, its facts by heart "
-        f"{adapting.in_points(learned)}; going on with its texts divides their perplexity by "
+        f"Reading the domain's passages gains {scoring.in_points(number)}, its facts by heart "
+        f"{scoring.in_points(learned)}; going on with its texts divides their perplexity by "
         f"{divided.value:.2f} [{divided.low:.2f}, {divided.high:.2f}].",
         number,
         "exact match in the domain after fine-tuning to read (raft) minus before",
@@ -90,8 +90,8 @@ def run(settings: Fitting, bench: Workbench) -> Verdict:
     )
 
 
-def _perplexity(outcomes: adapting.Outcomes) -> float:
-    return round(math.exp(statistics.fmean(x for o in outcomes for x in adapting.surprise(o))), 3)
+def _perplexity(outcomes: scoring.Outcomes) -> float:
+    return round(math.exp(statistics.fmean(x for o in outcomes for x in scoring.surprise(o))), 3)
 
 
 def is_good(row: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.combination.claims import adapting
+from minirag.combination.claims import adapting, scoring
 from minirag.combination.claims.adapting import TINY, Fitting, Training, data_for
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
 from minirag.combination.workbench import Workbench
@@ -99,13 +99,13 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
                     "way": way,
                     "remedy": remedy,
                     "rate": choice.as_json(),
-                    "domain before": adapting.spread(before),
-                    "domain": adapting.spread(after),
-                    "general before": adapting.spread(before, adapting.general),
-                    "general": adapting.spread(after, adapting.general),
-                    "gained in the domain": adapting.rounded(adapting.difference(after, before)),
-                    "change in general": adapting.rounded(
-                        adapting.difference(after, before, adapting.general)
+                    "domain before": scoring.spread(before),
+                    "domain": scoring.spread(after),
+                    "general before": scoring.spread(before, scoring.general),
+                    "general": scoring.spread(after, scoring.general),
+                    "gained in the domain": scoring.rounded(scoring.difference(after, before)),
+                    "change in general": scoring.rounded(
+                        scoring.difference(after, before, scoring.general)
                     ),
                     "kept step": [o["kept step"] for o in after],
                     "steps": [o["steps"] for o in after],

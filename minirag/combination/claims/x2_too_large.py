@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minirag.combination.arms import ARMS
-from minirag.combination.claims import adapting, answers, by_heart
+from minirag.combination.claims import answers, by_heart, scoring
 from minirag.combination.claims.answers import AS_WELL
 from minirag.combination.claims.by_heart import TINY_BY_HEART, ByHeart, Right, paired
 from minirag.combination.ledger import Claim, Planned, Says, Verdict
@@ -117,7 +117,7 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
     axes, sizes = figure.subplots(), results["sizes"]
     for arm in sizes[0]["arms"]:
         cells = [{"score": size["arms"][arm]["value"]} for size in sizes]
-        adapting.plot(axes, [size["facts"] for size in sizes], cells, arm)
+        scoring.plot(axes, [size["facts"] for size in sizes], cells, arm)
     axes.set(
         xscale="log", xlabel=f"facts, each met {results['exposures']} times",
         ylabel="exact match on the same facts (95 % interval)", ylim=(-0.02, 1.03),
