@@ -56,6 +56,32 @@ def test_scores_are_the_formula(k1, b, query):
     np.testing.assert_allclose(scores, [expected[i] for i in order], rtol=1e-6)
 
 
+@pytest.mark.parametrize("query", ["plim of Arve", "dosis día sorbela", "mg mg 5", "nothing"])
+def test_shared_is_the_score_in_units_of_a_word_that_one_text_has(query):
+    index = BM25()
+    index.add(TEXTS, range(10, 16))
+    rarest = math.log(1 + (6 - 1 + 0.5) / (1 + 0.5))
+    expected = [score / rarest for score in by_definition(TEXTS, query)]
+    np.testing.assert_allclose(
+        index.shared(query, np.array([13, 10, 15])), np.array(expected)[[3, 0, 5]], rtol=1e-6
+    )
+    assert index.shared(query, np.empty(0, np.int64)).shape == (0,)
+    index.remove([11])
+    left = TEXTS[:1] + TEXTS[2:]
+    rarest = math.log(1 + (5 - 1 + 0.5) / (1 + 0.5))
+    expected = [score / rarest for score in by_definition(left, query)]
+    np.testing.assert_allclose(
+        index.shared(query, np.array([15, 10])), np.array(expected)[[4, 0]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("n", [1, 7, 500])
+def test_a_word_of_its_own_is_worth_the_same_in_any_collection(n):
+    index = BM25(k1=1.5)
+    index.add([f"own{i} c d e" for i in range(n)])  # all of mean length
+    np.testing.assert_allclose(index.shared("own0", np.array([0])), [1 / 2.5], rtol=1e-6)
+
+
 def test_equals_bm25s():
     bm25s = pytest.importorskip("bm25s", reason="compares with bm25s: pip install bm25s")
     rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from minirag.cli.ask import _decoder_of
 from minirag.cli.laboratory import ARMS, DOMAINS, Label
 from minirag.cli.main import main
 from minirag.combination import live
-from minirag.combination.compare import PASSAGES
+from minirag.combination.compare import LEAST_SHARED, PASSAGES
 from minirag.combination.tour import Asked, Begun, Cell, Changed, Noticed, Reply, Table
 from minirag.combination.tour_texts import texts_in
 from minirag.corpus.slices import SLICES
@@ -79,7 +79,7 @@ def call(monkeypatch, capsys, place, cache):
 def test_the_choices_are_those_of_the_library() -> None:
     assert DOMAINS == live.DOMAINS
     assert tuple(live.ARM_OF) == ARMS
-    assert laboratory.PASSAGES == PASSAGES
+    assert (laboratory.PASSAGES, laboratory.LEAST_SHARED) == (PASSAGES, LEAST_SHARED)
     assert Settings().k == ask.PASSAGES
 
 
@@ -106,12 +106,19 @@ def test_the_tour_in_a_pipe_and_for_programs(call) -> None:
     assert (code, err) == (0, "")
     assert (value["language"], value["seed"], value["world_seed"]) == ("en", 0, 5)
     assert [len(c["questions"]) for c in value["chapters"]] == [3, 3, 1, 0]
+    read: list[int] = []
     for chapter in value["chapters"]:
         assert chapter["notice"]
         assert chapter["read_on"].startswith("minirag/")
         for question in chapter["questions"]:
             assert len(question["replies"]) == 5
-            assert [len(reply["given"]) for reply in question["replies"]] == [0, 0, *[PASSAGES] * 3]
+            memory, same, rag, both, raft = (reply["given"] for reply in question["replies"])
+            assert memory == same == []
+            assert rag == both == raft
+            assert [r["unmentioned"] for r in question["replies"][2:]] == [not rag] * 3
+            assert not any(r["unmentioned"] for r in question["replies"][:2])
+            read.append(len(rag))
+    assert max(read) <= PASSAGES
     changed = value["chapters"][1]["changed"]
     assert changed["before"] != changed["after"]
     assert changed["training_seconds"] == 62.5
@@ -134,9 +141,12 @@ def test_a_tour_without_its_readers_says_what_to_do(call, place, tmp_path) -> No
 PARTS = [
     Begun(1, "A title", "An introduction. " * 12),
     Asked("Which medicine does the Pofider guideline put first?", "learned", "zubirol"),
-    Reply("base", None, False, False, (), (), 0.1),
-    Reply("RAG", "zubirol", True, False, ("Pofider guideline", "Zubirol"), ("Zubirol",), 0.1),
-    Reply("RAFT + RAG", "pesmomdine " * 9, False, True, ("Zubirol",), (), 0.1),
+    Reply("base", None, False, False, (), (), 0.1, False),
+    Reply(
+        "RAG", "zubirol", True, False, ("Pofider guideline", "Zubirol"), ("Zubirol",), 0.1, False
+    ),
+    Reply("fine-tuned + RAG", None, True, False, (), (), 0.1, True),
+    Reply("RAFT + RAG", "pesmomdine " * 9, False, True, ("Zubirol",), (), 0.1, False),
     Changed("medicine-guideline-1", "Pofider guideline", "old " * 40, "new " * 40, 4.2, 60.0),
     Table(tuple(Cell("fine-tuned + RAG", s, 20, Interval(0.95, 0.764, 1.0)) for s in SLICES), 1.0),
     Noticed("Something.", "minirag/files.py"),
@@ -155,6 +165,7 @@ def test_parts_as_text(capsys, monkeypatch, language) -> None:
     assert max(map(len, lines)) <= 80
     assert f"  {'base':<{printer.arms}}✗ {said.unknown}" in lines
     assert f"  {'RAG':<{printer.arms}}✓ zubirol [Zubirol]" in lines
+    assert f"  {'fine-tuned + RAG':<{printer.arms}}✓ {said.unmentioned}" in lines
     flat = " ".join(out.split())
     assert f"[{said.no_source}] ({said.stale})" in flat
     assert f"{said.right_answer}: zubirol" in flat
@@ -225,14 +236,24 @@ def test_ask_a_domain(call) -> None:
     assert value["models"]["reader"]["name"] == "gpt-base-medicine-raft"
     assert value["models"]["encoder"]["name"] == "retriever"
     assert len(value["retrieved"]) == PASSAGES
+    assert (value["answer"], "few rare words" in value["reason"]) == (None, True)
+    code, out, err = call("ask", question, "--domain", "medicine")
+    shared = [float(text) for text in re.findall(r"rare words (\d\.\d\d)  medicine-", out)]
+    assert (code, err, len(shared), max(shared) < LEAST_SHARED) == (0, "", PASSAGES, True)
+    assert [round(hit["shared"], 2) for hit in value["retrieved"]] == shared
+    everything = ("--least-shared", 0)
+    code, out, err = call("ask", question, "--domain", "medicine", *everything, "--json")
+    said = json.loads(out)
+    assert said["retrieved"] == value["retrieved"]
+    assert said["answer"] is not None or "refuses" in said["reason"]
     code, out, _ = call("ask", question, "--domain", "medicine", "--arm", "fine-tuned", "--json")
     value = json.loads(out)
     assert value["models"]["reader"]["name"] == "gpt-base-medicine-closed-book"
     assert (value["retrieved"], value["citations"]) == ([], [])
-    code, out, err = call("ask", question, "--domain", "medicine", "--explain")
+    code, out, err = call("ask", question, "--domain", "medicine", *everything, "--explain")
     assert (code, err) == (0, "")
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
-    refusing = ("ask", question, "--domain", "medicine", "--refuse-from", 0)
+    refusing = ("ask", question, "--domain", "medicine", *everything, "--refuse-from", 0)
     code, out, err = call(*refusing, "--explain")
     assert (code, err) == (0, "")
     assert "refuses to answer" in " ".join(out.split())
@@ -245,7 +266,8 @@ def test_spanish_documents_are_answered_in_a_spanish_frame(call) -> None:
     given = ("ask", "¿Qué fármaco va primero?", "--domain", "medicine", "--language", "es")
     code, out, err = call(*given)
     assert (code, err) == (0, "")
-    assert re.search(r"\[1\] similitud -?0\.\d\d  ", out)
+    assert re.search(r"\[1\] similitud -?0\.\d\d, palabras raras 0\.\d\d  ", out)
+    assert "el mejor pasaje comparte pocas palabras raras" in " ".join(out.split())
     for english in ("similarity", "Read", "Retrieved", "The ", "to read"):
         assert english not in out
     code, out, _ = call(*given, "--threshold", 1)
@@ -335,7 +357,15 @@ def test_chat_takes_a_domain(call, news, monkeypatch) -> None:
         (["ask", "x", "--domain", "news", "--markers"], 64, "--markers is for chat models"),
         (["ask", "x", "--domain", "news", "--temperature", "1"], 64, "--temperature is for chat"),
         (["ask", "x", "--domain", "news", "--kb", "KB"], 64, "not allowed with"),
-        (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm, --language and --refuse"),
+        (["ask", "x", "--docs", "none", "--arm", "rag"], 64, "--arm, --language, --least-shared"),
+        (["ask", "x", "--docs", "none", "--least-shared", "1"], 64, "go with the laboratory's"),
+        (["ask", "x", "--domain", "news", "--least-shared", "-1"], 64, "'-1' is no share"),
+        (
+            ["ask", "x", "--domain", "news", "--least-shared", "1", "--retriever", "dense"],
+            64,
+            "--retriever dense does not count them",
+        ),
+        (["ask", "x", "--domain", "news", "--arm", "base", "--least-shared", "1"], 64, "is about"),
         (["ask", "x", "--docs", "none", "--refuse-from", "0.5"], 64, "go with the laboratory's"),
         (["ask", "x", "--domain", "news", "--refuse-from", "2"], 64, "'2' is no probability"),
         (["ask", "x", "--kb", "KB", "--language", "es"], 64, "in the language 'en', and 'es' is"),

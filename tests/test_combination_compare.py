@@ -70,7 +70,9 @@ def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
 
 def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
     questions, retriever, texts = lab
-    results = run_arms((*ARMS, *DIAGNOSTICS), perfect, questions, retriever, texts, k=3, seed=3)
+    results = run_arms(
+        (*ARMS, *DIAGNOSTICS), perfect, questions, retriever, texts, k=3, least_shared=0.0, seed=3
+    )
     by_name = {result.arm.name: result for result in results}
     for result in results:
         assert {o.slice for o in result.outcomes} == set(SLICES)
@@ -123,7 +125,7 @@ def _document(outcome, questions):
 @pytest.mark.parametrize("arm", [ARMS[2], DIAGNOSTICS[0]])
 def test_what_a_reader_has_no_room_for_is_left_out_whole(lab, perfect, arm):
     questions, retriever, texts = lab
-    (whole,) = run_arms([arm], perfect, questions, retriever, texts, seed=3)
+    (whole,) = run_arms([arm], perfect, questions, retriever, texts, least_shared=0.0, seed=3)
 
     def length(outcome, ids):
         prompt = reading_prompt([texts[id] for id in ids], outcome.question)
@@ -131,7 +133,7 @@ def test_what_a_reader_has_no_room_for_is_left_out_whole(lab, perfect, arm):
 
     room = int(statistics.median(length(o, o.given) for o in whole.outcomes))
     perfect.models[arm.reader] = roomy(room)
-    (narrow,) = run_arms([arm], perfect, questions, retriever, texts, seed=3)
+    (narrow,) = run_arms([arm], perfect, questions, retriever, texts, least_shared=0.0, seed=3)
     for before, after in zip(whole.outcomes, narrow.outcomes, strict=True):
         golden = [id for id in [_document(before, questions)] if arm.evidence == "golden"]
         fits = list(before.given)
@@ -158,18 +160,59 @@ def test_the_time_of_an_answer_is_that_of_one_question_alone(lab, perfect, monke
         return []
 
     monkeypatch.setattr(compare, "answer_exercises", counts)
-    (untimed,) = run_arms(ARMS[2:3], perfect, questions, retriever, texts, timed=0)
+    (untimed,) = run_arms(
+        ARMS[2:3], perfect, questions, retriever, texts, least_shared=0.0, timed=0
+    )
     assert asked == [36]
     assert untimed.seconds == 0
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 25.0])
     monkeypatch.setattr(compare.time, "perf_counter", clock.__next__)
-    monkeypatch.setattr(type(retriever), "search_many", lambda *_, **__: [[]] * 36)
     monkeypatch.setattr(type(retriever), "search", search)
-    (timed,) = run_arms(ARMS[2:3], perfect, questions, retriever, texts, timed=3)
+    perfect._kept.clear()
+    (timed,) = run_arms(ARMS[2:3], perfect, questions, retriever, texts, least_shared=0.0, timed=3)
     assert asked == [36, 36, 1, 1, 1]
     assert timed.seconds == 5.0  # the median of 9, 2 and 5
     every = [question.text for some in questions.values() for question in some]
     assert searched == every[::12]  # to find the passages is part of an answer
+
+
+def test_what_shares_too_few_rare_words_is_not_read(lab, perfect, monkeypatch):
+    questions, retriever, texts = lab
+    every = [question for some in questions.values() for question in some]
+    shared: dict[tuple[str, str], float] = {}
+    for question in every:
+        for hit in retriever.search(question.text, 6):  # of a document's passages, the best counts
+            place = (question.text, hit.passage.document_id)
+            shared[place] = max(hit.shared, shared.get(place, 0.0))
+    asked = []
+
+    def counts(model, tokenizer, exercises):
+        asked.extend(exercises)
+        return reads_what_is_there(model, tokenizer, exercises)
+
+    monkeypatch.setattr(compare, "answer_exercises", counts)
+    found = found_documents(retriever, every, 3)
+    few = statistics.median(shared[q.text, ids[0]] for q, ids in zip(every, found, strict=True))
+    arms = [ARMS[0], ARMS[2], DIAGNOSTICS[0], DIAGNOSTICS[2]]
+    memory, read, golden, chance = run_arms(
+        arms, perfect, questions, retriever, texts, k=3, least_shared=few, timed=0
+    )
+    for question, ids, outcome in zip(every, found, read.outcomes, strict=True):
+        assert outcome.given == tuple(id for id in ids if shared[question.text, id] >= few)
+        if not outcome.given:
+            assert outcome.answer is None  # it refuses,
+            assert outcome.right == (question.answer is None)
+    left = sum(not outcome.given for outcome in read.outcomes)
+    assert 0 < left < len(every)
+    # and its reader, who would answer from memory, is asked only if there is something to read
+    n_golden = sum(bool(outcome.given) for outcome in golden.outcomes)
+    assert sum(not exercise.passages for exercise in asked) == len(memory.outcomes)
+    assert n_golden >= sum(q.document is not None for q in every)  # what answers is always given
+    assert all(len(outcome.given) == 3 for outcome in chance.outcomes)
+    with_all = run_arms(
+        arms[1:2], perfect, questions, retriever, texts, k=3, least_shared=0.0, timed=0
+    )
+    assert read.tokens < with_all[0].tokens
 
 
 def test_other_slices_stand_behind_the_six():

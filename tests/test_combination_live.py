@@ -8,7 +8,7 @@ from fake_encoder import HashEncoder
 
 from minirag.combination import live
 from minirag.combination.arms import ARMS, DIAGNOSTICS
-from minirag.combination.compare import PASSAGES
+from minirag.combination.compare import LEAST_SHARED, PASSAGES
 from minirag.combination.live import (
     ARM_OF,
     answering,
@@ -108,7 +108,7 @@ def test_arms_are_asked_by_name() -> None:
     for name, arm in ARM_OF.items():
         pipeline = answering(name, reader, base)
         assert (pipeline.retriever is None) == (arm.evidence == "none")
-        assert pipeline.settings == Settings(k=PASSAGES)
+        assert pipeline.settings == Settings(k=PASSAGES, least_shared=LEAST_SHARED)
     assert answering("base", reader, None).retriever is None
     assert answering(ARMS[4], reader, base, settings=Settings(k=7)).settings.k == 7
     with pytest.raises(UsageError, match="the arm is 'best': give one of base, fine-tuned, rag"):

@@ -28,8 +28,7 @@ CASES = [
     (_but(answer=None), "refusing"),
     (_but(answer="4 mg", golden_given=False), "retrieval"),
     (_but(answer=None, golden_given=False), "retrieval"),
-    (_but(answer="4 mg", given=(), golden_given=False), "memory"),
-    (_but(answer=None, given=(), golden_given=False), "memory"),
+    (_but(answer=None, given=(), golden_given=False), "retrieval"),  # nothing was worth reading
     (_but(expected=None, answer="4 mg", golden_given=False), "refusing"),
     (_but(expected=None, answer="4 mg", given=(), golden_given=False), "refusing"),
     (_but(expected=None, answer=None, right=True, golden_given=False), None),
@@ -38,7 +37,16 @@ CASES = [
 
 @pytest.mark.parametrize(("outcome", "part"), CASES)
 def test_the_part_that_loses(outcome, part):
-    assert lost_in(outcome) == part
+    assert lost_in(outcome, "retrieved") == part
+
+
+def test_without_evidence_it_is_memory_that_loses():
+    nothing = {"given": (), "golden_given": False}
+    assert lost_in(_but(answer="4 mg", **nothing), "none") == "memory"
+    assert lost_in(_but(answer=None, **nothing), "none") == "memory"
+    assert lost_in(_but(expected=None, answer="4 mg", **nothing), "none") == "refusing"
+    right = {"right": True, "f1": 1.0, **nothing}
+    assert lost_in(_but(**right), "none") is None
 
 
 def test_shares_of_what_is_lost():
@@ -46,17 +54,20 @@ def test_shares_of_what_is_lost():
     results = [ArmResult(ARMS[2], seed, tuple(run), 0.1, 9.0) for seed, run in enumerate(runs)]
     (row,) = losses(results)
     assert (row.arm, row.slice) == ("RAG", "new")
-    assert row.right == pytest.approx((3 / 11 + 0) / 2)  # seeds count alike
-    assert row.reading == pytest.approx((1 / 11 + 1 / 2) / 2)
-    assert row.retrieval == pytest.approx((2 / 11 + 1 / 2) / 2)
-    assert row.refusing == pytest.approx((3 / 11) / 2)
-    assert row.memory == pytest.approx((2 / 11) / 2)
+    assert row.right == pytest.approx((3 / 10 + 0) / 2)  # seeds count alike
+    assert row.reading == pytest.approx((1 / 10 + 1 / 2) / 2)
+    assert row.retrieval == pytest.approx((3 / 10 + 1 / 2) / 2)
+    assert row.refusing == pytest.approx((3 / 10) / 2)
+    assert row.memory == 0
     assert row.right + sum(getattr(row, part) for part in PARTS) == pytest.approx(1)
     assert (
         losses_table([row]).splitlines()[2]
-        == "| RAG | new | 0.136 | 0.091 | 0.341 | 0.295 | 0.136 |"
+        == "| RAG | new | 0.150 | 0.000 | 0.400 | 0.300 | 0.150 |"
     )
-    assert row.as_json()["reading"] == 0.2955
+    assert row.as_json()["reading"] == 0.3
+    closed_book = [dataclasses.replace(result, arm=ARMS[1]) for result in results]
+    (row,) = losses(closed_book)
+    assert (row.right, row.memory, row.refusing) == pytest.approx((0.15, 0.75, 0.1))
 
 
 @pytest.mark.parametrize("language", ["en", "es"])

@@ -103,12 +103,12 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
         golden = by_name["RAFT, right passage given"]
         assert all(o.right for o in golden.outcomes if o.slice != MIXED)
         # half of the answer stands nowhere: whoever reads well refuses, but for a rare chance
-        assert [lost_in(o) for o in golden.of(MIXED)].count("refusing") >= 3
+        assert [lost_in(o, "golden") for o in golden.of(MIXED)].count("refusing") >= 3
         assert all(o.golden_given for o in golden.of(MIXED))
         random = by_name["RAFT, random passages"]
         assert not any(o.golden_given for o in random.outcomes)
         for o in by_name["RAG"].outcomes:
-            assert lost_in(o) in (None, "retrieval") or o.slice == MIXED
+            assert lost_in(o, "retrieved") in (None, "retrieval") or o.slice == MIXED
         # superseded documents stand only where both versions do
         given = [(o.slice, id) for arm in asked.arms for o in arm.outcomes for id in o.given]
         assert {slice for slice, id in given if id.endswith("-v1")} == {BOTH_VERSIONS}

@@ -10,7 +10,7 @@ from fake_encoder import HashEncoder
 from tiny_models import tiny_reader
 
 from minirag.errors import UsageError
-from minirag.rag.pipeline import WRITING, Abstention, Answer, Pipeline, Settings
+from minirag.rag.pipeline import WRITING, Abstention, Answer, Pipeline, Settings, Unmentioned
 from minirag.rag.prompt import MARKED
 from minirag.rag.reader import Reader
 from minirag.retrieval.knowledge_base import KnowledgeBase
@@ -63,6 +63,20 @@ def test_an_abstention_shows_what_was_near_and_generates_nothing(reader, monkeyp
     assert "0.45" in result.text
     assert result.timings.read == 0.0
     assert retriever.asked == [("Who?", 2)]
+
+
+def test_passages_that_share_too_few_rare_words_are_not_read(reader) -> None:
+    found = Fixed(0.8, 0.7, 0.6)
+    counts = (0.5, 0.7, None)  # of the third they were not counted
+    found.hits = [replace(h, shared=n) for h, n in zip(found.hits, counts, strict=True)]
+    result = _pipeline(reader, found, least_shared=0.6).ask("What froze?")
+    assert result.hits == found.hits[1:]
+    assert [passage.text for passage in result.prompt.passages] == TEXTS[1:]
+    assert _pipeline(reader, found, least_shared=0.5).ask("What froze?").hits == found.hits
+    found.hits = found.hits[:2]
+    result = _pipeline(reader, found, least_shared=0.9).ask("What froze?")
+    assert isinstance(result, Unmentioned)
+    assert (result.hits, result.best_score, result.shared) == (found.hits, 0.8, 0.7)
 
 
 def test_an_empty_collection_is_an_abstention(reader) -> None:

@@ -14,7 +14,7 @@ from minirag.rag import reading
 from minirag.rag.conversation import Conversation
 from minirag.rag.explain import attention_read
 from minirag.rag.names import names_of
-from minirag.rag.pipeline import Abstention, Answer, Settings
+from minirag.rag.pipeline import Abstention, Answer, Settings, Unmentioned
 from minirag.rag.reader import Reader
 from minirag.rag.reading import ReadingPipeline, Refusal, TrainedReader, where_it_stands
 from minirag.rag.rewriting import RuleRewriter
@@ -117,6 +117,32 @@ def test_below_a_threshold_nothing_is_read(base, says) -> None:
     empty = KnowledgeBase(HashEncoder())
     result = ReadingPipeline(empty.live("dense"), reader(), Settings()).ask(QUESTION)
     assert (type(result), result.best_score) == (Abstention, None)
+
+
+def test_what_shares_too_few_rare_words_is_not_read(base, says) -> None:
+    read = says("in the dark")
+    found = base.hybrid().search(QUESTION, 3)
+    shared = sorted(hit.shared for hit in found)
+    assert shared[0] < shared[1] <= shared[2]
+    settings = Settings(k=3, least_shared=shared[1])
+    result = ReadingPipeline(base.live("hybrid"), reader(), settings).ask(QUESTION)
+    kept = [hit for hit in found if hit.shared >= shared[1]]
+    assert (result.hits, result.read) == (kept, kept)
+    assert [found.index(hit) for hit in kept] == sorted(found.index(hit) for hit in kept)
+    assert len(read) == 1
+
+    settings = Settings(k=3, least_shared=shared[2] + 0.01)
+    result = ReadingPipeline(base.live("hybrid"), reader(), settings).ask(QUESTION)
+    assert isinstance(result, Unmentioned)
+    assert (result.abstained, result.hits) == (True, found)
+    assert (result.shared, result.least) == (shared[2], shared[2] + 0.01)
+    assert result.best_score == max(hit.similarity for hit in found)
+    assert f"({shared[2]:.2f}), and below {shared[2] + 0.01:.2f}" in result.text
+    assert len(read) == 1  # nothing more
+
+    says("in the dark")  # vectors count no words: everything is read
+    result = ReadingPipeline(base.live("dense"), reader(), settings).ask(QUESTION)
+    assert len(result.read) == 3
 
 
 def test_the_next_answer_reads_what_was_changed(base, says) -> None:

@@ -51,6 +51,7 @@ def test_by_words_is_bm25_over_what_the_encoder_reads() -> None:
         texts = [passage_text_for_encoder(h.passage) for h in hits]
         cosines = [HashEncoder().vector(text) @ HashEncoder().vector(question) for text in texts]
         assert [h.similarity for h in hits] == pytest.approx(cosines, abs=1e-6)
+        assert [h.shared for h in hits] == bm25.shared(question, ids).tolist()
     assert base.lexical().search("unheard", 5) == []
 
 
@@ -72,6 +73,10 @@ def test_the_hybrid_adds_reciprocal_ranks(k) -> None:
         text = passage_text_for_encoder(hit.passage)
         cosine = HashEncoder().vector(question) @ HashEncoder().vector(text)
         assert hit.similarity == pytest.approx(float(cosine), abs=1e-6)
+    # found by vectors alone or by both: the words are counted all the same
+    every = {h.passage.id: h.shared for h in base.lexical().search(question, 60)}
+    assert [h.shared for h in hits] == [every.get(h.passage.id, 0.0) for h in hits]
+    assert all(h.shared is None for h in base.search(question, 5))
 
 
 def test_many_questions_are_as_one_by_one() -> None:

@@ -186,6 +186,7 @@ class _Run:
                 self._questions(now, volatility),
                 knowledge.retriever(RETRIEVER),
                 texts_of(knowledge),
+                least_shared=0.0,  # the map was measured with all that is found
                 seed=self.seed,
             )
             cells.append({"volatility": volatility, "arms": {r.arm.name: _arm(r) for r in results}})

@@ -19,6 +19,7 @@ class Frame:
     retrieved: str
     nearest: str
     similarity: str
+    shared: str
     quoted: str
     holds: str
     by_the_model: str
@@ -32,10 +33,17 @@ class Frame:
 
     def abstention(self, result: Abstention) -> str:
         """Why there is no answer."""
+        from minirag.rag.pipeline import Unmentioned
         from minirag.rag.reading import Refusal
 
         if self.language == "en":
             return result.text
+        if isinstance(result, Unmentioned):
+            return (
+                "Los documentos no parecen mencionar aquello de lo que se pregunta: el mejor "
+                f"pasaje comparte pocas palabras raras con la pregunta ({result.shared:.2f}), y "
+                f"por debajo de {result.least:.2f} la respuesta trataría de otra cosa."
+            )
         if isinstance(result, Refusal):
             if not result.hits:
                 return "El modelo dice que no lo sabe; no se le dio ningún pasaje."
@@ -63,6 +71,7 @@ FRAMES = {
         retrieved="Retrieved",
         nearest="The nearest passages all the same:",
         similarity="similarity",
+        shared="rare words",
         quoted="the answer stands there word for word, characters {start} to {end}",
         holds="holds {share:.0%} of the answer's words ({by})",
         by_the_model="cited by the model",
@@ -81,6 +90,7 @@ FRAMES = {
         retrieved="Encontrado",
         nearest="De todos modos, los pasajes más cercanos:",
         similarity="similitud",
+        shared="palabras raras",
         quoted="la respuesta está ahí palabra por palabra, caracteres {start} a {end}",
         holds="contiene el {share:.0%} de las palabras de la respuesta ({by})",
         by_the_model="citado por el modelo",

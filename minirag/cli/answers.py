@@ -138,10 +138,13 @@ def print_hits(hits: list[Hit], frame: Frame = FRAMES["en"]) -> None:
 
 
 def described(hit: Hit, frame: Frame) -> str:
-    """Its cosine with the question, which abstaining goes by, whatever ranked it; and its place."""
+    """What abstaining goes by, whatever ranked it: its cosine with the question, the rare words
+    that they share; and its place.
+    """
     from minirag.rag.pipeline import nearness
 
-    return f"{frame.similarity} {nearness(hit):.2f}  {place_of(hit.passage)}"
+    words = "" if hit.shared is None else f", {frame.shared} {hit.shared:.2f}"
+    return f"{frame.similarity} {nearness(hit):.2f}{words}  {place_of(hit.passage)}"
 
 
 def print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
@@ -245,7 +248,11 @@ def answer_as_json(
 
 def hit_as_json(hit: Hit) -> dict[str, object]:
     """A passage found, as plain values."""
-    return {**_hit_json_of(hit.passage, hit.score), "similarity": _rounded(hit.similarity)}
+    return {
+        **_hit_json_of(hit.passage, hit.score),
+        "similarity": _rounded(hit.similarity),
+        "shared": _rounded(hit.shared),
+    }
 
 
 def _rounded(similarity: float | None) -> float | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DOMAINS = ("medicine", "law", "news")
 ARMS = ("base", "fine-tuned", "rag", "fine-tuned-rag", "raft")
 PASSAGES = 2  # that its readers are given, as they were measured
+LEAST_SHARED = 0.6  # of a question's rare words, in a passage that they are given
 _LABEL = "laboratory.json"  # beside a knowledge base of the laboratory
 
 
@@ -71,6 +72,14 @@ def add_laboratory_options(parser: argparse.ArgumentParser) -> None:
         "reader was fine-tuned to read the domain)",
     )
     parser.add_argument(
+        "--least-shared",
+        type=number_within(0, 10, "share"),
+        metavar="SHARE",
+        help="with --domain: read no passage that shares less of the question's rare words; a "
+        "passage of average length that has a word of its own once shares 0.4 by it; 0 reads "
+        f"whatever is found (default: {LEAST_SHARED})",
+    )
+    parser.add_argument(
         "--refuse-from",
         type=number_within(0, 1, "probability"),
         metavar="P",
@@ -84,11 +93,11 @@ def asked_of(args: argparse.Namespace) -> Label | None:
     if args.domain is not None:
         return Label(args.domain, args.language or "en")
     label = None if args.kb is None else Label.read(args.kb)
-    given = (args.arm, args.language, args.refuse_from)
+    given = (args.arm, args.language, args.least_shared, args.refuse_from)
     if label is None and any(value is not None for value in given):
         raise UsageError(
-            "--arm, --language and --refuse-from go with the laboratory's documents: give "
-            "--domain, or --kb with a directory that `minirag kb new` made."
+            "--arm, --language, --least-shared and --refuse-from go with the laboratory's "
+            "documents: give --domain, or --kb with a directory that `minirag kb new` made."
         )
     if label is not None and args.language not in (None, label.language):
         raise UsageError(
@@ -121,16 +130,23 @@ def open_laboratory(
             ("--retriever", args.retriever),
             ("-k", args.k),
             ("--threshold", args.threshold),
+            ("--least-shared", args.least_shared),
         ):
             if unread is not None:
                 raise UsageError(
                     f"{option} is about passages, and the arm {args.arm} answers from memory: "
                     "leave it out, or take an arm that reads (rag, fine-tuned-rag, raft)."
                 )
+    if args.least_shared is not None and args.retriever == "dense":
+        raise UsageError(
+            "--least-shared is about words, and --retriever dense does not count them: give "
+            "another retriever, or leave it out."
+        )
     threshold = -1.0 if args.threshold is None else args.threshold  # the reader itself refuses
     settings = Settings(
         k=PASSAGES if args.k is None else args.k,
         threshold=threshold,
+        least_shared=LEAST_SHARED if args.least_shared is None else args.least_shared,
         refuse_from=args.refuse_from,
     )
     arm = args.arm or "raft"

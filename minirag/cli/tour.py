@@ -188,6 +188,8 @@ class _Printer:
         answer = reply.answer
         if answer is None:
             answer = self.said.refused if reply.given else self.said.unknown
+            if reply.unmentioned:
+                answer = self.said.unmentioned
         elif reply.given:
             answer += f" [{'; '.join(reply.sources) or self.said.no_source}]"
         if reply.stale:

@@ -8,18 +8,29 @@ from minirag.combination.arms import Evidence
 from minirag.corpus.dice import Dice
 from minirag.corpus.slices import SliceQuestion
 from minirag.errors import UsageError
+from minirag.rag.pipeline import worth_reading
 from minirag.retrieval.retriever import BatchRetriever
 
 
 def found_documents(
-    retriever: BatchRetriever, questions: Sequence[SliceQuestion], k: int, *, progress: bool = False
+    retriever: BatchRetriever,
+    questions: Sequence[SliceQuestion],
+    k: int,
+    *,
+    least_shared: float = 0.0,
+    progress: bool = False,
 ) -> list[list[str]]:
     """The ids of the ``k`` best documents for each question, best first.
 
-    A document that was cut into several passages counts once, where its best passage stands.
+    A document that was cut into several passages counts once, where its best passage stands. Of
+    the ``k`` those are left out whose passages share too few rare words with the question.
     """
     hits = retriever.search_many([q.text for q in questions], 2 * k, progress=progress)
-    return [list(dict.fromkeys(hit.passage.document_id for hit in some))[:k] for some in hits]
+    best = [list(dict.fromkeys(hit.passage.document_id for hit in some))[:k] for some in hits]
+    worth = [
+        {hit.passage.document_id for hit in worth_reading(some, least_shared)} for some in hits
+    ]
+    return [[id for id in ids if id in them] for ids, them in zip(best, worth, strict=True)]
 
 
 def evidence_for(

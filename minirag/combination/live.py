@@ -27,7 +27,7 @@ from pathlib import Path
 
 from minirag.combination.arms import ARMS, Arm, ReaderName
 from minirag.combination.collection import collection_documents, news_documents
-from minirag.combination.compare import PASSAGES
+from minirag.combination.compare import LEAST_SHARED, PASSAGES
 from minirag.corpus.grammar import check_language
 from minirag.corpus.world import World
 from minirag.errors import CheckpointError, ModelUnavailable, UsageError
@@ -188,7 +188,7 @@ def answering(
         if arm not in ARM_OF:
             raise UsageError(f"the arm is {arm!r}: give one of {', '.join(ARM_OF)}.")
         arm = ARM_OF[arm]
-    settings = settings or Settings(k=PASSAGES)
+    settings = settings or Settings(k=PASSAGES, least_shared=LEAST_SHARED)
     if arm.evidence == "none":
         return ReadingPipeline(None, reader, settings)
     if arm.evidence != "retrieved" or base is None:

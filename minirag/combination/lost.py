@@ -3,7 +3,7 @@
 ==========  ======================================================================================
 lost in     what happened
 ==========  ======================================================================================
-memory      nothing was given to read, and the answer was wrong or refused
+memory      nothing was there to read, and the answer was wrong or refused
 retrieval   the passage that answers was not among those given, and the answer was wrong or refused
 reading     it was among them, and the answer was wrong
 refusing    it was among them, and the reader refused; or no passage answers, and the reader did
@@ -16,18 +16,19 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from minirag.combination.arms import Evidence
 from minirag.combination.compare import ArmResult, Outcome, slices_of
 
 PARTS = ("memory", "retrieval", "reading", "refusing")
 
 
-def lost_in(outcome: Outcome) -> str | None:
-    """Which of :data:`PARTS` lost an answer; None if it is right."""
+def lost_in(outcome: Outcome, evidence: Evidence) -> str | None:
+    """Which of :data:`PARTS` lost an answer of an arm with this evidence; None if it is right."""
     if outcome.right:
         return None
     if outcome.expected is None:
         return "refusing"
-    if not outcome.given:
+    if evidence == "none":
         return "memory"
     if not outcome.golden_given:
         return "retrieval"
@@ -57,7 +58,10 @@ def losses(results: Sequence[ArmResult]) -> list[Losses]:
     for name in dict.fromkeys(result.arm.name for result in results):
         own = [result for result in results if result.arm.name == name]
         for slice in slices_of(own):
-            runs = [[lost_in(outcome) for outcome in result.of(slice)] for result in own]
+            runs = [
+                [lost_in(outcome, result.arm.evidence) for outcome in result.of(slice)]
+                for result in own
+            ]
 
             def share(part: str | None, runs: list[list[str | None]] = runs) -> float:
                 return statistics.fmean(run.count(part) / len(run) for run in runs if run)

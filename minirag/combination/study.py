@@ -21,7 +21,14 @@ from typing import Any, Literal
 
 from minirag.combination.arms import ARMS, DIAGNOSTICS, Arm, ReaderName
 from minirag.combination.collection import ENCODER, collection_documents, texts_of
-from minirag.combination.compare import PASSAGES, TIMED, ArmResult, Readers, run_arms
+from minirag.combination.compare import (
+    LEAST_SHARED,
+    PASSAGES,
+    TIMED,
+    ArmResult,
+    Readers,
+    run_arms,
+)
 from minirag.combination.finding import Finding, find
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
 from minirag.combination.seeds import CLAIM_SEEDS
@@ -83,6 +90,7 @@ class Study:
     timed: int = TIMED  # of them asked one by one, for the time of an answer
     # what the arms with retrieval work with
     k: int = PASSAGES
+    least_shared: float = LEAST_SHARED  # of a question's rare words, in a passage that is read
     retriever: str = RETRIEVER
     encoder: str = ENCODER
 
@@ -332,6 +340,7 @@ class _Asking:
                 "arms": [dataclasses.asdict(arm) for arm in study.arms],
                 "seed": study.seed,
                 "k": study.k,
+                "least shared": study.least_shared,
                 "retriever": study.retriever,
                 "timed": study.timed,
                 "asked": self.content(),
@@ -394,6 +403,7 @@ class _Asking:
             retriever,
             texts,
             k=study.k,
+            least_shared=study.least_shared,
             seed=study.seed,
             timed=timed,
             progress=bar,

@@ -24,7 +24,7 @@ from minirag.corpus.slices import SLICES, SliceQuestion, slice_questions
 from minirag.corpus.world import World
 from minirag.errors import UsageError
 from minirag.intervals import Interval, wilson_interval
-from minirag.rag.pipeline import Abstention, Answer
+from minirag.rag.pipeline import Abstention, Answer, Unmentioned
 from minirag.rag.reading import TrainedReader
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.text.documents import Document
@@ -87,6 +87,7 @@ class Reply:
     given: tuple[str, ...]  # titles of the passages that were read
     sources: tuple[str, ...]  # those of them that hold the answer
     seconds: float
+    unmentioned: bool  # nothing was found that shares enough words, so nothing was read
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,8 @@ def _reply(arm: str, question: SliceQuestion, result: Answer | Abstention) -> Re
         answer,
         Answered(exercise, answer).right,
         answer is not None and answer == question.stale,
-        tuple(hit.passage.heading for hit in result.hits),
+        () if isinstance(result, Unmentioned) else tuple(h.passage.heading for h in result.hits),
         tuple(citation.passage.heading for citation in cited),
         result.timings.retrieve + result.timings.read,
+        isinstance(result, Unmentioned),
     )

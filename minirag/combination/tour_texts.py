@@ -35,6 +35,7 @@ class Texts:
     right_refusal: str
     refused: str  # with passages
     unknown: str  # without
+    unmentioned: str  # none was worth reading
     stale: str
     no_source: str
     before: str
@@ -107,6 +108,7 @@ ENGLISH = Texts(
     right_refusal="right: to refuse",
     refused="(the documents don't say)",
     unknown="(doesn't know)",
+    unmentioned="(no document mentions it)",
     stale="as it was before the change",
     no_source="in no passage",
     before="before",
@@ -181,6 +183,7 @@ SPANISH = Texts(
     right_refusal="correcto: abstenerse",
     refused="(los documentos no lo dicen)",
     unknown="(no lo sabe)",
+    unmentioned="(ningún documento lo menciona)",
     stale="como era antes del cambio",
     no_source="en ningún pasaje",
     before="antes",

@@ -75,6 +75,23 @@ class Abstention:
         )
 
 
+@dataclass(frozen=True)
+class Unmentioned(Abstention):
+    """No passage shares enough rare words with the question: nothing is read."""
+
+    shared: float  # of the best passage: see Hit.shared
+    least: float
+
+    @property
+    def text(self) -> str:
+        """The abstention as a sentence."""
+        return (
+            "The documents don't seem to mention what this is about: the best passage shares few "
+            f"rare words with the question ({self.shared:.2f}), and below {self.least:.2f} an "
+            "answer would be about something else."
+        )
+
+
 # Greedy: the same question, the same answer. Small models fall into circles; one has begun where
 # twelve tokens come a second time.
 WRITING = Sampling(max_new_tokens=96, repeat=12)
@@ -86,6 +103,9 @@ class Settings:
 
     k: int = 4  # passages retrieved
     threshold: float = -1.0  # least cosine of the nearest passage; see minirag.rag.threshold
+    # Least share of the question's rare words in a passage that is read (Hit.shared): who is asked
+    # about one thing and reads of another like it takes the other's answer.
+    least_shared: float = 0.0
     instruction: Instruction = SENTENCE
     sampling: Sampling = WRITING
     quote: bool = False  # answer with words of the passages only, instead of writing
@@ -165,7 +185,10 @@ class Pipeline:
         best = max((nearness(hit) for hit in hits), default=None)
         if best is None or best < self.settings.threshold:
             return Abstention(question, hits, best, self.settings.threshold, Timings(retrieved))
-        return self.read(question, hits, on_text, retrieved)
+        worth = worth_reading(hits, self.settings.least_shared)
+        if not worth:
+            return unmentioned(question, hits, self.settings, Timings(retrieved))
+        return self.read(question, worth, on_text, retrieved)
 
     def read(
         self,
@@ -251,3 +274,23 @@ class Pipeline:
 def nearness(hit: Hit) -> float:
     """How near a passage is to the question, whatever it was ranked by."""
     return hit.score if hit.similarity is None else hit.similarity
+
+
+def worth_reading(hits: Sequence[Hit], least_shared: float) -> list[Hit]:
+    """Those that share enough rare words with the question, or whose words were not counted."""
+    return [hit for hit in hits if hit.shared is None or hit.shared >= least_shared]
+
+
+def unmentioned(
+    question: str, hits: Sequence[Hit], settings: Settings, timings: Timings
+) -> Unmentioned:
+    """What is answered where no passage is worth reading."""
+    return Unmentioned(
+        question,
+        list(hits),
+        max(map(nearness, hits)),
+        settings.threshold,
+        timings,
+        max(hit.shared or 0.0 for hit in hits),
+        settings.least_shared,
+    )

@@ -17,7 +17,15 @@ from pathlib import Path
 
 from minirag.errors import CheckpointError, UsageError
 from minirag.rag.citations import Citation, cite
-from minirag.rag.pipeline import Abstention, Answer, Settings, Timings, nearness
+from minirag.rag.pipeline import (
+    Abstention,
+    Answer,
+    Settings,
+    Timings,
+    nearness,
+    unmentioned,
+    worth_reading,
+)
 from minirag.rag.prompt import Prompt
 from minirag.retrieval.retriever import Hit, Retriever
 from minirag.text.documents import Passage
@@ -98,7 +106,8 @@ class ReadingPipeline:
     retriever : Retriever, optional
         None: no passages, the question is asked closed book.
     settings : Settings
-        ``k``, ``threshold`` and ``refuse_from`` alone count; our readers write in one way.
+        ``k``, ``threshold``, ``least_shared`` and ``refuse_from`` alone count; our readers write in
+        one way.
     """
 
     def __init__(
@@ -131,7 +140,10 @@ class ReadingPipeline:
         best = max(map(nearness, hits), default=None)
         if best is None or best < self.settings.threshold:
             return Abstention(question, hits, best, self.settings.threshold, retrieved)
-        return self._read(question, hits, on_text, retrieved)
+        worth = worth_reading(hits, self.settings.least_shared)
+        if not worth:
+            return unmentioned(question, hits, self.settings, retrieved)
+        return self._read(question, worth, on_text, retrieved)
 
     def _read(
         self,

@@ -186,6 +186,19 @@ class BM25:
         """
         return self._scores(self._current(), query)
 
+    def shared(self, query: str, ids: Ids) -> Floats:
+        """How much of a query some texts (k,) hold: scores that compare between collections.
+
+        A score grows with the collection, since a rare word weighs ln n. Here the unit is the
+        weight, idf, of a word that a single text has: a name that stands once in a text of mean
+        length is worth 1 / (1 + k1), one that the text is all about nearly 1.
+        """
+        postings = self._current()
+        n = len(postings.ids)
+        rarest = np.float32(np.log(1 + (n - 0.5) / 1.5))
+        shared: Floats = self._scores(postings, query)[np.searchsorted(postings.ids, ids)] / rarest
+        return shared
+
     def _scores(self, postings: _Postings, query: str) -> Floats:
         asked = [postings.vocabulary.get(term, -1) for term in self.tokenize(query)]
         known = [term for term in asked if 0 <= term < len(postings.start) - 1]

@@ -56,7 +56,7 @@ class LexicalRetriever:
             self.encoder, questions, questions=True, progress=progress
         )  # (Q, D)
         return [
-            _with_cosines(self.snapshot, *words.search(question, k), vector)
+            _measured(self.snapshot, question, *words.search(question, k), vector)
             for question, vector in zip(questions, vectors, strict=True)
         ]
 
@@ -91,11 +91,17 @@ class HybridRetriever:
         for question, vector, near in zip(questions, vectors, by_vector, strict=True):
             by_word = words.search(question, depth)[1]
             scores, ids = reciprocal_rank_fusion([near, by_word], k)
-            found.append(_with_cosines(self.snapshot, scores, ids, vector))
+            found.append(_measured(self.snapshot, question, scores, ids, vector))
         return found
 
 
-def _with_cosines(snapshot: Snapshot, scores: Floats, ids: Ids, vector: Vectors) -> list[Hit]:
-    """Hits of any ranking (k,), each with its cosine to the question's vector (D,)."""
+def _measured(
+    snapshot: Snapshot, question: str, scores: Floats, ids: Ids, vector: Vectors
+) -> list[Hit]:
+    """Hits of any ranking (k,), each with its cosine to the question's vector (D,) and its words.
+
+    A passage is near in two ways, and a ranking of both has forgotten how near.
+    """
+    assert snapshot.words is not None
     similarities = (snapshot.index.get(ids) @ vector).astype(np.float32)
-    return snapshot.hits(scores, ids, similarities)
+    return snapshot.hits(scores, ids, similarities, snapshot.words.shared(question, ids))

@@ -23,6 +23,7 @@ class Hit:
     passage: Passage
     score: float
     similarity: float | None = None  # cosine with the question, whatever ranked it; None: unknown
+    shared: float | None = None  # how much of its rare words (BM25.shared); None: not counted
 
 
 class Retriever(Protocol):

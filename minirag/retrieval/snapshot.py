@@ -131,13 +131,15 @@ class Snapshot:
         scores: NDArray[np.float32],
         ids: NDArray[np.int64],
         similarities: NDArray[np.float32] | None = None,
+        shared: NDArray[np.float32] | None = None,
     ) -> list[Hit]:
-        """What a search gave (k,), as passages; ``similarities`` are their cosines."""
+        """What a search gave (k,), as passages, with their cosines and what words they share."""
         similarities = scores if similarities is None else similarities
+        words = [None] * len(ids) if shared is None else shared.tolist()
         return [
-            Hit(self.passages[id], score, similarity)
-            for id, score, similarity in zip(
-                ids.tolist(), scores.tolist(), similarities.tolist(), strict=True
+            Hit(self.passages[id], score, similarity, word)
+            for id, score, similarity, word in zip(
+                ids.tolist(), scores.tolist(), similarities.tolist(), words, strict=True
             )
         ]
 

@@ -16,7 +16,7 @@ from minirag.combination.claims import adapting, answers
 from minirag.combination.claims.adapting import TINY, Choice, Fitting, Training
 from minirag.combination.claims.answers import Answering
 from minirag.combination.collection import collection_documents, texts_of
-from minirag.combination.compare import PASSAGES, Readers, run_arms
+from minirag.combination.compare import LEAST_SHARED, PASSAGES, Readers, run_arms
 from minirag.combination.fine_tuned import fine_tuned
 from minirag.combination.ledger import Planned, checksum
 from minirag.combination.study import RETRIEVER, Study, reduced
@@ -158,7 +158,7 @@ def ask(
         "asked": {kind: [q.text for q in some] for kind, some in asked.items()},
         "arms": [dataclasses.asdict(arm) for arm in arms],
         "study": {**study.as_json(), "base": "", "encoder": ""} if taught else None,
-        "retrieval": [RETRIEVER, PASSAGES],
+        "retrieval": [RETRIEVER, PASSAGES, LEAST_SHARED],
     }
     return bench.piece(f"by-heart-{what.data.entities}-{what.data.world_seed}", decides, work)
 
