@@ -6,14 +6,17 @@ import json
 import re
 import statistics
 
+import numpy as np
 import pytest
 import small_bases
 import tiny_retriever
+from fake_encoder import HashEncoder
 
 from minirag.cli.main import main
 from minirag.combination import comparison, comparison_picture, operating_points
 from minirag.combination import study as studying
 from minirag.combination.arms import ARMS, DIAGNOSTICS
+from minirag.combination.collection import collection_documents
 from minirag.combination.compare import ArmResult, Outcome, pooled, summarize
 from minirag.combination.comparison import (
     BOTH,
@@ -27,10 +30,11 @@ from minirag.combination.finding import Finding
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS
 from minirag.combination.study import Asked, CollectionCosts, Study, StudyResult
 from minirag.corpus.dice import Dice
-from minirag.corpus.slices import SLICES
+from minirag.corpus.slices import SLICES, slice_questions
+from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import UsageError
 from minirag.intervals import clustered_bootstrap
-from minirag.retrieval.knowledge_base import RETRIEVERS
+from minirag.retrieval.knowledge_base import RETRIEVERS, KnowledgeBase
 from minirag.transformer import checkpoints
 
 SLICES_ASKED = ("stable", "unanswerable", "mixed")
@@ -241,7 +245,9 @@ def test_operating_points_are_scored_on_the_seeds_given(monkeypatch, tmp_path):
         asked.append(study)
         return study_result(study)
 
+    shares = [{"least": 0.6, "right": [0.0021], "others": [0.813], "nothing": [0.428]}]
     monkeypatch.setattr(operating_points, "run_study", run)
+    monkeypatch.setattr(operating_points, "try_shares", lambda *_: shares)
     body = operating_points.try_operating_points(Study("law", questions=5), (201, 203), tmp_path)
     assert {study.seed for study in asked} == {201, 203}
     assert {study.slices for study in asked} == {SLICES}
@@ -267,8 +273,35 @@ def test_operating_points_are_scored_on_the_seeds_given(monkeypatch, tmp_path):
     assert list(row["slices"]) == list(SLICES)
     text = operating_points.operating_points_text(body)
     assert text.splitlines()[0].endswith("201, 203")
+    assert re.search(r"\n0\.60 +0\.0021 +0\.813 +0\.428\n", text)
     assert f"{row['right'][0]:.3f}" in text
     assert all(f"{share:.3f}" in text for share in row["slices"].values())
+
+
+def test_shares_of_rare_words_are_counted_by_hand():
+    sizes = Sizes(stable=6, unseen=6, updated=6, new=6, unanswerable=6)
+    study = Study("law", questions=5, sizes=sizes, languages=("es",), k=3)
+    rows = operating_points.try_shares(study, (201, 202), HashEncoder())
+    assert [row["least"] for row in rows] == list(operating_points.SHARES)
+    right, others, most = [], [], []
+    for seed in (201, 202):
+        world = draw_world("law", seed, sizes)
+        base = KnowledgeBase(HashEncoder())
+        base.add(collection_documents(world, "es"))
+        for question in itertools.chain(*slice_questions(world, "es", 5).values()):
+            hits = base.hybrid().search(question.text, 3)
+            if question.document is None:
+                most.append(max(hit.shared for hit in hits))
+            else:
+                right += [h.shared for h in hits if h.passage.document_id == question.document]
+                others += [h.shared for h in hits if h.passage.document_id != question.document]
+    for row in rows:
+        for what, shared in (("right", right), ("others", others), ("nothing", most)):
+            value, low, high = row[what]
+            assert value == pytest.approx(np.mean(np.array(shared) < row["least"]), abs=5e-5)
+            assert low <= value <= high
+    assert rows[0]["right"][0] == rows[0]["others"][0] == 0
+    assert 0 < rows[4]["others"][0] < 1
 
 
 # --------------------------------------------------------------------------------------- the verb

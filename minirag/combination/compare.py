@@ -34,9 +34,8 @@ from minirag.transformer.models import Decoder, Model
 # Passages that a reader is given: as few as show both versions of a document that was revised.
 # Each passage more costs right answers: see lessons/results/development.json.
 PASSAGES = 2
-# Least share of a question's rare words in a passage that a reader is given. Of 4,503 passages that
-# answer, in six worlds of the development seeds, it keeps away 15, of 6,297 others 4,791; of 1,200
-# questions without an answer it leaves 504 with nothing to read.
+# Least share of a question's rare words in a passage that a reader is given: it keeps away hardly
+# any that answers and most others, so that a reader is seldom tempted; see development.json, too.
 LEAST_SHARED = 0.6
 TIMED = 10  # questions asked one by one, for the time of an answer
 
