@@ -67,7 +67,8 @@ ENGLISH = Texts(
     ),
     unanswerable=Chapter(
         "A question that no document answers",
-        "Passages are found for any question, also for one that none of them answers.",
+        "Something is found for any question. What shares too few rare words with it is not read, "
+        "but a document about the very thing may leave out what is asked.",
         "The right answer is to say that one doesn't know, and saying so has to be learned: a "
         "model that was taught facts alone has an answer to everything.",
         "minirag/corpus/raft.py",
@@ -140,7 +141,8 @@ SPANISH = Texts(
     ),
     unanswerable=Chapter(
         "Una pregunta que ningún documento responde",
-        "Para cualquier pregunta se encuentran pasajes, también para la que ninguno responde.",
+        "Para cualquier pregunta se encuentra algo. Lo que comparte con ella pocas palabras raras "
+        "no se lee, pero un documento sobre el asunto mismo puede callar lo que se pregunta.",
         "La respuesta correcta es decir que no se sabe, y eso hay que aprenderlo: un modelo al que "
         "solo se le enseñaron datos tiene respuesta para todo.",
         "minirag/corpus/raft.py",
