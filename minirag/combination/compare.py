@@ -144,11 +144,11 @@ def run_arms(
         From :func:`minirag.corpus.slices.slice_questions`.
     retriever : BatchRetriever
         Over the documents in ``texts``.
-    least_shared : float
-        What is found and shares less with the question (:attr:`Hit.shared`) is not read. Where
-        nothing is left, an arm that reads refuses.
     texts : mapping of id -> text
         The knowledge base's documents, as readers get them.
+    least_shared : float
+        What is found and shares less with the question (``Hit.shared``) is not read. Where nothing
+        is left, an arm that reads refuses.
     timed : int
         How many questions are asked once more, one by one; with 0 the seconds are 0, too.
     """
