@@ -222,7 +222,7 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
         ylabel="exact match on updated facts",
     )  # fmt: skip
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left")
 
 
 CLAIM = Claim(
