@@ -85,6 +85,12 @@ def test_the_verdicts_are_those_of_the_ledger() -> None:
         assert not result["reduced"]
 
 
+def test_the_largest_knowledge_is_told() -> None:
+    results = json.loads((RESULTS / "X2.json").read_text("utf-8"))["results"]
+    met = f"up to {results['sizes'][-1]['facts']} facts, each met {results['exposures']} times"
+    assert met in " ".join(README.split())
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"lessons/results/([\w.-]+)", README))))
 def test_the_files_that_it_names_are_there(name: str) -> None:
     assert (RESULTS / name.rstrip(".")).exists()

@@ -115,13 +115,16 @@ def judge(outgrown: bool, keeps: bool) -> tuple[Says, str]:
 def draw(figure: Any, results: dict[str, Any]) -> None:
     """Exact match over the number of facts."""
     axes, sizes = figure.subplots(), results["sizes"]
+    facts = [size["facts"] for size in sizes]
     for arm in sizes[0]["arms"]:
         cells = [{"score": size["arms"][arm]["value"]} for size in sizes]
-        scoring.plot(axes, [size["facts"] for size in sizes], cells, arm)
+        scoring.plot(axes, facts, cells, arm)
     axes.set(
         xscale="log", xlabel=f"facts, each met {results['exposures']} times",
         ylabel="exact match on the same facts (95 % interval)", ylim=(-0.02, 1.03),
     )  # fmt: skip
+    axes.set_xticks(facts, [f"{n:,}" for n in facts])
+    axes.set_xticks([], minor=True)
     axes.legend()
 
 
