@@ -160,8 +160,10 @@ def operating_points_text(body: dict[str, Any]) -> str:
     for row in body["retrievers"]:
         shares = "".join(f"{value:>11.3f}" for value, _, _ in row["recall"])
         lines.append(f"{row['retriever']:<11}{shares}")
-    lines.append("\nleast share of a question's rare words; kept away are, of the passages found, and")
-    lines.append("left with nothing to read, of the questions without an answer:")
+    lines.append(
+        "\nleast share of a question's rare words: which passages found it keeps away, and"
+    )
+    lines.append("how many of the questions without an answer it leaves with nothing to read")
     lines.append(f"{'share':<7}{'right passages':>14}{'others':>9}{'questions':>12}")
     for row in body["shares"]:
         right, others, nothing = (row[what][0] for what in ("right", "others", "nothing"))
