@@ -184,6 +184,10 @@ def test_the_whole_tour(monkeypatch, language) -> None:
 
     # nothing answers: who reads refuses
     assert three["asked"][0].right is None
+    assert any(  # not even the document that is there
+        getattr(record.entity.name, stage.language).text in three["asked"][0].question
+        for record in WORLD.group("unanswerable")
+    )
     assert [r.right for r in three["replies"][0]] == [False, False, True, True, True]
     assert [r.answer for r in three["replies"][0][2:]] == [None] * 3
 

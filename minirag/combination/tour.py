@@ -156,7 +156,7 @@ def tour(
     before = replace(guideline, answer=guideline.stale, stale=None)
     arms = _Arms(cast, guideline)
     first = [(questions[slice][0], said.kinds[slice]) for slice in ("stable", "unseen")]
-    nobody_knows = questions["unanswerable"][0]
+    nobody_knows = _left_out(cast.world, cast.language, seed)
 
     yield _begin(1, said.five_ways)
     for question, kind in (*first, (before, said.kinds["before"])):
@@ -199,6 +199,19 @@ def _about_a_guideline(world: World, language: str, seed: int) -> SliceQuestion:
         f"none of {QUESTIONS} questions about what has changed is about a guideline: take another "
         "seed."
     )
+
+
+def _left_out(world: World, language: str, seed: int) -> SliceQuestion:
+    """The first question about an entity whose document is there and does not say it.
+
+    About one of which no document speaks, hardly a passage is worth reading: that is too easy.
+    """
+    drawn = slice_questions(world, language, QUESTIONS, slices=("unanswerable",), draw=seed)
+    asked = drawn["unanswerable"]
+    names = [
+        getattr(record.entity.name, language).text.lower() for record in world.group("unanswerable")
+    ]
+    return next((q for q in asked if any(name in q.text.lower() for name in names)), asked[0])
 
 
 # --------------------------------------------------------------------------------------- the arms

@@ -69,8 +69,8 @@ ENGLISH = Texts(
         "A question that no document answers",
         "Something is found for any question. What shares too few rare words with it is not read, "
         "but a document about the very thing may leave out what is asked.",
-        "The right answer is to say that one doesn't know, and saying so has to be learned: a "
-        "model that was taught facts alone has an answer to everything.",
+        "The right answer is to say that one doesn't know. Saying so has to be learned, and is "
+        "never learned wholly; a model that was taught facts alone has an answer to everything.",
         "minirag/corpus/raft.py",
     ),
     table=Chapter(
@@ -143,8 +143,8 @@ SPANISH = Texts(
         "Una pregunta que ningún documento responde",
         "Para cualquier pregunta se encuentra algo. Lo que comparte con ella pocas palabras raras "
         "no se lee, pero un documento sobre el asunto mismo puede callar lo que se pregunta.",
-        "La respuesta correcta es decir que no se sabe, y eso hay que aprenderlo: un modelo al que "
-        "solo se le enseñaron datos tiene respuesta para todo.",
+        "La respuesta correcta es decir que no se sabe. Eso hay que aprenderlo, y nunca se aprende "
+        "del todo; un modelo al que solo se le enseñaron datos tiene respuesta para todo.",
         "minirag/corpus/raft.py",
     ),
     table=Chapter(
