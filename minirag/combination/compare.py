@@ -169,12 +169,9 @@ def run_arms(
             for question, ids in zip(asked, given, strict=True)
         ]
         # an arm that reads and has nothing to read does not ask its reader
-        read = [e for e in exercises if e.passages or arm.evidence == "none"]
-        answers = iter(readers.answer(arm.reader, read))
-        answered = [
-            next(answers) if e.passages or arm.evidence == "none" else Answered(e, None)
-            for e in exercises
-        ]
+        read = exercises if arm.evidence == "none" else [e for e in exercises if e.passages]
+        answers = dict(zip(read, readers.answer(arm.reader, read), strict=True))
+        answered = [answers.get(e, Answered(e, None)) for e in exercises]
         outcomes = [
             _outcome(question, ids, reply)
             for question, ids, reply in zip(asked, given, answered, strict=True)

@@ -179,16 +179,10 @@ class Pipeline:
         """
         if not question.strip():
             raise UsageError("the question is empty: ask something, in quotation marks.")
-        began = time.perf_counter()
-        hits = self.retriever.search(question, self.settings.k)
-        retrieved = time.perf_counter() - began
-        best = max((nearness(hit) for hit in hits), default=None)
-        if best is None or best < self.settings.threshold:
-            return Abstention(question, hits, best, self.settings.threshold, Timings(retrieved))
-        worth = worth_reading(hits, self.settings.least_shared)
-        if not worth:
-            return unmentioned(question, hits, self.settings, Timings(retrieved))
-        return self.read(question, worth, on_text, retrieved)
+        found = find(self.retriever, question, self.settings)
+        if isinstance(found, Abstention):
+            return found
+        return self.read(question, found.hits, on_text, found.seconds)
 
     def read(
         self,
@@ -281,16 +275,23 @@ def worth_reading(hits: Sequence[Hit], least_shared: float) -> list[Hit]:
     return [hit for hit in hits if hit.shared is None or hit.shared >= least_shared]
 
 
-def unmentioned(
-    question: str, hits: Sequence[Hit], settings: Settings, timings: Timings
-) -> Unmentioned:
-    """What is answered where no passage is worth reading."""
-    return Unmentioned(
-        question,
-        list(hits),
-        max(map(nearness, hits)),
-        settings.threshold,
-        timings,
-        max(hit.shared or 0.0 for hit in hits),
-        settings.least_shared,
-    )
+@dataclass(frozen=True)
+class Found:
+    """The passages that are worth reading, best first, and the seconds that finding them took."""
+
+    hits: list[Hit]
+    seconds: float
+
+
+def find(retriever: Retriever, question: str, settings: Settings) -> Found | Abstention:
+    """Search, and abstain where nothing is near enough or worth reading."""
+    began = time.perf_counter()
+    hits = retriever.search(question, settings.k)
+    seconds = time.perf_counter() - began
+    best, least = max(map(nearness, hits), default=None), settings.threshold
+    if best is None or best < least:
+        return Abstention(question, hits, best, least, Timings(seconds))
+    if worth := worth_reading(hits, settings.least_shared):
+        return Found(worth, seconds)
+    shared = max(hit.shared or 0.0 for hit in hits)
+    return Unmentioned(question, hits, best, least, Timings(seconds), shared, settings.least_shared)

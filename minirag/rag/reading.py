@@ -17,15 +17,7 @@ from pathlib import Path
 
 from minirag.errors import CheckpointError, UsageError
 from minirag.rag.citations import Citation, cite
-from minirag.rag.pipeline import (
-    Abstention,
-    Answer,
-    Settings,
-    Timings,
-    nearness,
-    unmentioned,
-    worth_reading,
-)
+from minirag.rag.pipeline import Abstention, Answer, Settings, Timings, find, nearness
 from minirag.rag.prompt import Prompt
 from minirag.retrieval.retriever import Hit, Retriever
 from minirag.text.documents import Passage
@@ -134,16 +126,10 @@ class ReadingPipeline:
             raise UsageError("the question is empty: ask something, in quotation marks.")
         if self.retriever is None:
             return self._read(question, [], on_text, Timings(0.0))
-        began = time.perf_counter()
-        hits = self.retriever.search(question, self.settings.k)
-        retrieved = Timings(time.perf_counter() - began)
-        best = max(map(nearness, hits), default=None)
-        if best is None or best < self.settings.threshold:
-            return Abstention(question, hits, best, self.settings.threshold, retrieved)
-        worth = worth_reading(hits, self.settings.least_shared)
-        if not worth:
-            return unmentioned(question, hits, self.settings, retrieved)
-        return self._read(question, worth, on_text, retrieved)
+        found = find(self.retriever, question, self.settings)
+        if isinstance(found, Abstention):
+            return found
+        return self._read(question, found.hits, on_text, Timings(found.seconds))
 
     def _read(
         self,
