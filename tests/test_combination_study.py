@@ -140,6 +140,18 @@ def test_a_whole_study_with_a_perfect_reader(models, made, tmp_path, monkeypatch
         assert ours == [arm.outcomes for arm in result.asked[language].arms]
 
 
+def test_what_shares_too_little_is_not_read_in_a_study_either(models, made, tmp_path):
+    study = _study(models, arms=(ARMS[2], DIAGNOSTICS[2]), slices=("new",), languages=("en",))
+
+    def given(least_shared):
+        asking = dataclasses.replace(study, least_shared=least_shared)
+        (asked,) = run_study(asking, tmp_path, machine=small_bases.CPU).asked.values()
+        return [[len(outcome.given) for outcome in arm.outcomes] for arm in asked.arms]
+
+    assert given(0.0) == [[2] * 4] * 2
+    assert given(9.0) == [[0] * 4, [2] * 4]  # asked anew; chance is not found
+
+
 def test_only_the_readers_that_are_asked_are_made(models, made, tmp_path):
     study = _study(models, arms=(ARMS[2], ARMS[4]), slices=("unseen", MIXED), languages=("es",))
     result = run_study(study, tmp_path, machine=small_bases.CPU)
