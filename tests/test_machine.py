@@ -6,52 +6,65 @@ import pytest
 import torch
 
 from minirag.errors import UsageError
-from minirag.transformer.machine import this_machine
+from minirag.transformer import machine
+from minirag.transformer.machine import inference_dtype, this_machine
 
 
 @pytest.fixture
 def cpu(monkeypatch):
-    """A processor of which a test says what it has."""
+    """A processor of which a test says what it has, and how fast it is in bf16."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
         monkeypatch.delenv(name, raising=False)
 
-    def has(*, amx: bool, avx512_bf16: bool = True) -> None:
+    def has(*, amx: bool, times_as_fast: float) -> None:
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-        monkeypatch.setattr(
-            torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False
-        )
+        seconds = {torch.float32: 1.0, torch.bfloat16: 1.0 / times_as_fast}
+        monkeypatch.setattr(machine, "_product_seconds", seconds.__getitem__)
 
     return has
 
 
-def test_bf16_needs_amx(cpu) -> None:
-    cpu(amx=True)
-    assert this_machine().bf16
-    cpu(amx=False)  # AVX512-BF16 alone multiplies at half the speed of fp32
-    assert not this_machine().bf16
+@pytest.mark.parametrize(("times_as_fast", "bf16"), [(0.5, False), (1.2, False), (4.0, True)])
+def test_a_training_takes_bf16_where_its_products_are_faster(cpu, times_as_fast, bf16) -> None:
+    cpu(amx=False, times_as_fast=times_as_fast)  # as two processors without AMX were
+    assert this_machine().bf16 == bf16
     assert not torch.is_autocast_enabled("cpu")
     with this_machine().autocast():
-        assert not torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu") == bf16
+    assert not this_machine("fp32").bf16
     with this_machine("bf16").autocast():  # somebody asks for it
         assert torch.is_autocast_enabled("cpu")
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
-def test_a_torch_that_can_not_tell_computes_in_fp32(cpu, monkeypatch) -> None:
-    cpu(amx=True)
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert not this_machine().bf16
+def test_a_finished_model_is_kept_in_bf16_with_amx_alone(cpu, monkeypatch) -> None:
+    cpu(amx=True, times_as_fast=4.0)
+    assert inference_dtype() == torch.bfloat16
+    assert inference_dtype("fp32") == torch.float32
+    cpu(amx=False, times_as_fast=4.0)  # one row at a time is what it reads
+    assert inference_dtype() == torch.float32
+    assert inference_dtype("bf16") == torch.bfloat16
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # a torch that can't tell
+    assert inference_dtype() == torch.float32
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"])
 def test_who_plays_an_older_machine_gets_its_precision(cpu, monkeypatch, name) -> None:
-    cpu(amx=True)
+    cpu(amx=True, times_as_fast=4.0)
     monkeypatch.setenv(name, "AVX2")
     assert not this_machine().bf16
+    assert inference_dtype() == torch.float32
     assert this_machine("bf16").bf16
 
 
-def test_an_unknown_precision_is_refused() -> None:
+def test_the_speed_of_a_product_is_measured_once() -> None:
+    seconds = machine._product_seconds(torch.float32)
+    assert 0 < seconds < 10
+    assert machine._product_seconds(torch.float32) == seconds
+
+
+@pytest.mark.parametrize("ask", [this_machine, inference_dtype])
+def test_an_unknown_precision_is_refused(ask) -> None:
     with pytest.raises(UsageError, match=r"fp16.*give auto, fp32 or bf16"):
-        this_machine("fp16")  # type: ignore[arg-type]
+        ask("fp16")

@@ -123,15 +123,14 @@ def check_place(directory: Path) -> None:
 
 def load_encoder(name: str | None, precision: str) -> BiEncoder:
     """The encoder, in the precision that suits the machine."""
-    import torch
 
     from minirag.retrieval.encoder import BiEncoder
-    from minirag.transformer.machine import this_machine
+    from minirag.transformer.machine import inference_dtype
 
     name = name or ENCODER
-    bf16 = this_machine(precision).bf16  # type: ignore[arg-type]  # argparse checked the choice
+    dtype = inference_dtype(precision)  # type: ignore[arg-type]  # argparse checked the choice
     try:
-        return BiEncoder.load(name, dtype=torch.bfloat16 if bf16 else torch.float32)
+        return BiEncoder.load(name, dtype=dtype)
     except ModelUnavailable as error:
         if _is_public(name):  # it only has to be fetched
             raise

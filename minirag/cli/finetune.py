@@ -204,7 +204,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--precision",
         choices=("auto", "fp32", "bf16"),
         default="auto",
-        help="of matrix products; auto takes bf16 where the machine has units for it",
+        help="of matrix products; auto takes bf16 where it is faster",
     )
     add("--json", action="store_true", help="print one JSON object, no bars")
     for module in dict.fromkeys(TASKS.values()):

@@ -73,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run_options(
         "--precision",
         choices=("auto", "fp32", "bf16"),
-        help="of the fine-tunings; auto takes bf16 where the machine has units for it",
+        help="of the fine-tunings; auto takes bf16 where it is faster",
     )
     parser.set_defaults(run=run)
 

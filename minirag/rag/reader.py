@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from minirag.errors import CheckpointError
 from minirag.text.tokenizer import Tokenizer
 from minirag.transformer import checkpoints
 from minirag.transformer.generation import prepare
 from minirag.transformer.hub import locate
-from minirag.transformer.machine import Precision, this_machine
+from minirag.transformer.machine import Precision, inference_dtype
 from minirag.transformer.models import Decoder
 
 
@@ -38,7 +36,7 @@ class Reader:
         Parameters
         ----------
         precision : {"auto", "fp32", "bf16"}
-            ``auto`` takes bf16 where the processor multiplies it faster.
+            ``auto`` as :func:`minirag.transformer.machine.inference_dtype` says.
 
         Raises
         ------
@@ -48,8 +46,7 @@ class Reader:
             If the model is no decoder.
         """
         files = locate(name_or_path, download=download)
-        bf16 = this_machine(precision).bf16
-        model = checkpoints.load(files.directory, torch.bfloat16 if bf16 else torch.float32)
+        model = checkpoints.load(files.directory, inference_dtype(precision))
         if not isinstance(model, Decoder):
             raise CheckpointError(
                 f"{files.name} is an {model.config.kind}; answers are written by a decoder, "
