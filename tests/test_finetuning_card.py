@@ -47,7 +47,7 @@ def test_a_card_says_what_the_report_says(way: str, tmp_path) -> None:
             (row,) = [line for line in card.splitlines() if line.startswith(f"| {now['name']} |")]
             assert f"| {now['n']} | {then['right'][0]:.3f} [" in row
             assert f"**{now['right'][0]:.3f}** [{now['right'][1]:.3f}" in row
-    assert f"{report.after.domain_perplexity:.2f} |" in card
+    assert f"{said['after']['domain_perplexity']:.2f} |" in card  # of the rounded number
     assert "{" not in card
 
 
