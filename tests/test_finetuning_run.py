@@ -58,7 +58,8 @@ def _finetune(
 ) -> FineTuneReport:
     base = options.pop("base", None) or small_bases.base(small_bases.decoder(dropout=0.2))
     data = options.pop("data", None) or small_bases.data()
-    return finetune(base, data, config, out, machine=small_bases.CPU, **options)
+    machine = options.pop("machine", small_bases.CPU)
+    return finetune(base, data, config, out, machine=machine, **options)
 
 
 class _Killed(Exception):
@@ -157,6 +158,9 @@ def test_runs_are_not_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         _finetune(tmp_path)
     with pytest.raises(UsageError, match=r"another config \(rate: 0.003 then, 0.1 now\)"):
         _finetune(tmp_path, _with(rate=0.1), resume=True)
+    in_bf16 = dataclasses.replace(small_bases.CPU, bf16=True)
+    with pytest.raises(UsageError, match=r"in fp32, .* in bf16: add --precision fp32"):
+        _finetune(tmp_path, machine=in_bf16, resume=True)
     other = small_bases.base(small_bases.decoder(seed=4, dropout=0.2))
     with pytest.raises(UsageError, match="another base: give the same options"):
         _finetune(tmp_path, base=other, resume=True)

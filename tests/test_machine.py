@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import tiny_models
 import torch
 
+from minirag.cli.bases import load_encoder
 from minirag.errors import UsageError
+from minirag.rag.reader import Reader
 from minirag.transformer import machine
 from minirag.transformer.machine import inference_dtype, this_machine
 
@@ -49,6 +52,14 @@ def test_a_finished_model_is_kept_in_bf16_with_amx_alone(cpu, monkeypatch) -> No
     assert inference_dtype() == torch.float32
 
 
+def test_readers_and_encoders_are_not_kept_as_they_are_trained(cpu, tmp_path) -> None:
+    cpu(amx=False, times_as_fast=4.0)
+    reader = Reader.load(str(tiny_models.save_reader(tmp_path / "reader")))
+    encoder = load_encoder(str(tiny_models.save_encoder(tmp_path / "encoder")), "auto")
+    assert next(reader.model.parameters()).dtype == torch.float32
+    assert next(encoder.model.parameters()).dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"])
 def test_who_plays_an_older_machine_gets_its_precision(cpu, monkeypatch, name) -> None:
     cpu(amx=True, times_as_fast=4.0)
@@ -60,7 +71,7 @@ def test_who_plays_an_older_machine_gets_its_precision(cpu, monkeypatch, name) -
 
 def test_the_speed_of_a_product_is_measured_once() -> None:
     seconds = machine._product_seconds(torch.float32)
-    assert 0 < seconds < 10
+    assert seconds > 0
     assert machine._product_seconds(torch.float32) == seconds
 
 

@@ -196,6 +196,9 @@ def test_what_is_asked_for_must_fit_what_is_there(tmp_path: Path) -> None:
         pretrain(TINY, tmp_path, machine=CPU, watching=QUIET, resume=True)
     with pytest.raises(UsageError, match="another seed"):
         pretrain(TINY.with_steps(2), tmp_path, seed=1, machine=CPU, watching=QUIET, resume=True)
+    in_bf16 = dataclasses.replace(CPU, bf16=True)  # as auto may find on another machine
+    with pytest.raises(UsageError, match=r"in fp32, .* in bf16: add --precision fp32"):
+        pretrain(TINY.with_steps(2), tmp_path, machine=in_bf16, watching=QUIET, resume=True)
 
 
 def test_a_finished_run_is_a_model_with_a_card(

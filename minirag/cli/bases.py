@@ -123,7 +123,6 @@ def check_place(directory: Path) -> None:
 
 def load_encoder(name: str | None, precision: str) -> BiEncoder:
     """The encoder, in the precision that suits the machine."""
-
     from minirag.retrieval.encoder import BiEncoder
     from minirag.transformer.machine import inference_dtype
 

@@ -40,6 +40,7 @@ from minirag.training.resume import (
     load_run,
     moving_weights,
     read_run,
+    refuse_another_precision,
     save_run,
 )
 from minirag.transformer.checkpoints import save
@@ -375,6 +376,7 @@ class Tuning(ABC, Generic[V]):
         check_place(self.out, there, resume)
         if there:
             then, now = read_run(self.out / CHECKPOINT), self.identity
+            refuse_another_precision(self.out, then["precision"], now["precision"])
             if what := another(then, now):
                 # Of a fingerprint, a long number, nobody could read a difference.
                 options = isinstance(now[what], dict)

@@ -23,7 +23,13 @@ from minirag.files import MANIFEST
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.curves import History
 from minirag.training.loop import Optimization, Step, make_optimizer, training_steps
-from minirag.training.resume import difference, load_run, read_run, save_run
+from minirag.training.resume import (
+    difference,
+    load_run,
+    read_run,
+    refuse_another_precision,
+    save_run,
+)
 from minirag.training.schedules import Schedule
 from minirag.transformer.machine import Machine
 
@@ -217,10 +223,10 @@ def check_directory(
                 f"{checkpoint} has done {done} of {planned} steps; a run of {recipe.steps} would "
                 "have gone another way by then. Another length can be given before the rate falls."
             )
+        refuse_another_precision(checkpoint, run["precision"], precision)
         for name, here, then in (
             ("recipe", recipe_as_json(recipe.with_steps(planned)), run["recipe"]),
             ("seed", seed, run["seed"]),
-            ("precision", precision, run["precision"]),
         ):
             if here != then:
                 raise UsageError(

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from minirag.errors import CheckpointError, StoreError
+from minirag.errors import CheckpointError, StoreError, UsageError
 from minirag.files import load_set, save_set, write_text_atomically
 
 KIND = "training-run"
@@ -131,6 +131,20 @@ def read_run(directory: Path) -> dict[str, Any]:
     _, paths = load_set(directory, KIND, verify=False)
     values: dict[str, Any] = json.loads(paths[_RUN].read_text("utf-8"))
     return values
+
+
+def refuse_another_precision(place: Path, then: str, now: str) -> None:
+    """Refuse to go on in another precision: nobody gave it, maybe, but the machine has changed.
+
+    Raises
+    ------
+    UsageError
+        If ``now`` is not the precision that the run in ``place`` began with.
+    """
+    if then != now:
+        raise UsageError(
+            f"{place} holds a run in {then}, this would go on in {now}: add --precision {then}."
+        )
 
 
 def difference(then: Any, now: Any) -> str:
