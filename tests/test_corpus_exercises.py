@@ -1,5 +1,6 @@
 """Reading exercises: fair, answerable when they say so, and the same on every machine."""
 
+import dataclasses
 import hashlib
 import itertools
 import re
@@ -9,17 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minirag.corpus.dice import Dice
+from minirag.corpus.everyday import everyday_topic
 from minirag.corpus.exercises import (
     EASY,
     ExerciseMix,
+    ask_about,
     closed_book_set,
     draw_exercise,
+    general_passage,
     reading_set,
     stream,
     unanswerable_set,
 )
 from minirag.corpus.general import GENERAL, well_known
+from minirag.corpus.invented import exercise_about
 from minirag.corpus.names import noun, place, short_word
+from minirag.corpus.nonce import nonce_topic
 from minirag.corpus.phrasings import load
 from minirag.corpus.raft import domain_reading_set
 from minirag.errors import UsageError
@@ -206,9 +212,47 @@ def test_reading_sets_of_a_domain(domain):
             assert exercise.questions[0].answer is None
 
 
+@pytest.mark.parametrize("unsaid", [0.0, 1.0])
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_what_is_refused_is_left_out_by_a_passage_or_about_something_else(language, unsaid):
+    dice, phrasings = Dice(3, "refused"), load("general", language)
+    for _ in range(60):
+        entity = GENERAL.new_entity(dice, dice.pick(GENERAL.entry_kinds), 2)
+        text = general_passage(dice, [entity], phrasings, held_out=False)
+        asked = ask_about(
+            dice, GENERAL, phrasings, [text], [[entity]],
+            n_questions=3, unanswerable=1.0, unsaid=unsaid,
+        ).questions  # fmt: skip
+        name = getattr(entity.name, language).text.lower()
+        assert asked
+        for question in asked:
+            assert (name in question.text.lower()) == bool(unsaid)
+            assert not (unsaid and question.attribute in entity.facts)
+
+
+@pytest.mark.parametrize("unsaid", [0.0, 1.0])
+@pytest.mark.parametrize("draw_topic", [nonce_topic, everyday_topic])
+def test_so_it_is_with_invented_and_everyday_things(draw_topic, unsaid):
+    dice = Dice(3, "refused")
+    for _ in range(60):
+        topic, names = draw_topic(dice, "en", 5), []
+
+        def noted(dice, draw=topic.new_name, names=names):
+            names.append(draw(dice))
+            return names[-1]
+
+        asked = exercise_about(
+            dice, dataclasses.replace(topic, new_name=noted),
+            n_passages=1, facts=(2, 2), n_questions=3, unanswerable=1.0, unsaid=unsaid,
+        ).questions  # fmt: skip
+        for question in asked:  # the first name is the passage's
+            assert (names[0].text.lower() in question.text.lower()) == bool(unsaid)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"unsaid": 1.5}, "unsaid is 1.5"),
         ({"nonce": 1.5}, "nonce is 1.5"),
         ({"text": 0.7, "closed_book": 0.6}, "at most 1 together"),
         ({"facts": (3, 2)}, "facts is"),

@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from minirag.cli import world as command
-from minirag.corpus.exercises import _alike
 from minirag.corpus.export import export_world
 from minirag.corpus.grammar import MONTHS
 from minirag.corpus.raft import RaftMix, raft_stream
@@ -169,42 +168,7 @@ def test_raft_exercises_are_fair_and_about_training_entities(world, language):
             assert sum(holds) == 1
             assert holds.index(True) == question.passage
             assert any(n.lower() in question.text.lower() for n in names)
-    assert 0.3 < refused / total < 0.5
-
-
-@pytest.mark.parametrize("language", ["en", "es"])
-@pytest.mark.parametrize("domain", ["medicine", "law"])
-def test_a_tempting_question_asks_what_a_passage_says_of_another_entity(domain, language):
-    world = draw_world(domain, 5, SMALL)
-    mix = RaftMix(unanswerable=0.5, tempting=1.0, same_kind=1.0, versions=0.0)
-    entities = {getattr(r.entity.name, language).text: r.entity for r in world.records}
-    seen: set[bool] = set()
-    for exercise in itertools.islice(raft_stream(world, 3, language, mix), 150):
-        shown = [
-            entity
-            for name, entity in entities.items()
-            if any(name.lower() in passage.lower() for passage in exercise.passages)
-        ]
-        for question in exercise.questions:
-            if question.answer is not None:
-                continue
-            asked = max(
-                (name for name in entities if name.lower() in question.text.lower()), key=len
-            )
-            assert any(
-                question.attribute in entity.facts and entity.kind == entities[asked].kind
-                for entity in shown
-                if entity is not entities[asked]
-            )
-            if silent := entities[asked] in shown:
-                assert question.attribute not in entities[asked].facts
-            seen.add(silent)
-    assert seen == {True, False}  # its document leaves it out; there is no document of it
-
-
-def test_of_the_absent_the_one_with_the_likest_name_is_asked_for():
-    assert _alike("Nulmepathy", "Nuldopathy") == len("Nul") + len("pathy")
-    assert _alike("Tarvin", "Osbel") == 0
+    assert abs(refused / total - RaftMix.unanswerable) < 0.1
 
 
 def test_of_two_versions_the_newer_one_is_right(world):

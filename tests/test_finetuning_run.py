@@ -516,7 +516,6 @@ def test_the_command_prints_adaptation_and_forgetting(
         (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
         (["--way", "closed-book", "--exercises", "9"], "says nothing to the way closed-book"),
         (["--way", "closed-book", "--unanswerable", "0.5"], "it goes with --way raft"),
-        (["--task", "summarise", "--tempting", "0.5"], "--tempting goes with the task reading"),
         (["--task", "sentiment", "--unanswerable", "0"], "--unanswerable goes with the task"),
         (["--data", "mine.jsonl", "--exercises", "9"], "leave it out with --data"),
         (["--way", "raft", "--unanswerable", "1"], "unanswerable is 1.0: give a share below 1"),
@@ -538,7 +537,6 @@ def test_help_says_what_the_laboratory_takes(capsys: pytest.CaptureFixture[str])
     for default in (
         f"of way raft (default: {data.exercises}), or summaries (default: {summaries.texts})",
         f"the passage that answers (default: {data.unanswerable:g})",
-        f"of another entity what is asked (default: {data.tempting:g})",
         f"each closed-book question or document (default: {data.paraphrases})",
     ):
         assert default in said

@@ -43,7 +43,6 @@ class Grid:
     paraphrases: int = 4  # wordings of each closed-book question
     exercises: int = 3000  # of reading with passages: a little more than the budget takes
     unanswerable: float = 0.2  # share of them
-    tempting: float = 0.0  # share of these that another document seems to answer
 
     def __post_init__(self) -> None:
         for name in ("specialisations", "sizes", "volatilities", "seeds"):

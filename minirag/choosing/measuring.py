@@ -118,7 +118,6 @@ class _Run:
             "paraphrases",
             "exercises",
             "unanswerable",
-            "tempting",
         }
         return {
             "version": _VERSION,
@@ -156,7 +155,6 @@ class _Run:
             paraphrases=grid.paraphrases,
             exercises=grid.exercises,
             unanswerable=grid.unanswerable,
-            tempting=grid.tempting,
             questions=grid.tests,
             questions_on_the_way=grid.tests,
         )

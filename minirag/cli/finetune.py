@@ -112,13 +112,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--unanswerable",
         type=float,
         metavar="SHARE",
-        help="of the exercises of way raft, without the passage that answers (default: 0.35)",
-    )
-    data(
-        "--tempting",
-        type=float,
-        metavar="SHARE",
-        help="of those, with a passage that says of another entity what is asked (default: 0)",
+        help="of the questions of way raft, without the passage that answers (default: 0.3)",
     )
     data("--world-seed", type=int, default=0, metavar="N", help="of the domain's facts")
     data(
@@ -254,7 +248,6 @@ def _run_reading(args: argparse.Namespace) -> int:
             paraphrases=args.paraphrases,
             exercises=args.exercises,
             unanswerable=args.unanswerable,
-            tempting=args.tempting,
         ),
     )
     if args.data is None:
@@ -293,12 +286,11 @@ def _run_reading(args: argparse.Namespace) -> int:
 
 
 def _refuse_for_tasks(args: argparse.Namespace) -> None:
-    """Of shares of exercises that only the task reading is made of."""
+    """Of a share of exercises that only the task reading is made of."""
     from minirag.errors import UsageError
 
-    for option, share in (("--unanswerable", args.unanswerable), ("--tempting", args.tempting)):
-        if share is not None:
-            raise UsageError(f"{option} goes with the task reading: leave it out.")
+    if args.unanswerable is not None:
+        raise UsageError("--unanswerable goes with the task reading: leave it out.")
 
 
 def _refuse_other_ways(args: argparse.Namespace) -> None:
@@ -308,7 +300,6 @@ def _refuse_other_ways(args: argparse.Namespace) -> None:
     for option, number, ways in (
         ("--exercises", args.exercises, ("raft",)),
         ("--unanswerable", args.unanswerable, ("raft",)),
-        ("--tempting", args.tempting, ("raft",)),
         ("--paraphrases", args.paraphrases, ("closed-book", "pretraining")),
     ):
         if number is not None and args.data is not None:

@@ -53,12 +53,8 @@ from minirag.transformer.models import Model
 RETRIEVER = "hybrid"
 
 _LEARNED: tuple[Literal["closed-book", "raft"], ...] = ("closed-book", "raft")  # ways of learning
-# What the worlds' RAFT readers were trained with: a lower rate than the recipe's, and tempting
-# questions (below). `minirag finetune --way raft --rate 6e-4 --tempting 0.6 --questions 400` came
-# to right refusals of .810 (English) and .860 (Spanish), and to .760 and .848 in other phrasings;
-# the shipped reader, by the recipe, to .785 and .838, and .863 and .868. A mean is kept, so that
-# what validation would say on the way decides nothing.
-_RAFT = dataclasses.replace(RECIPES["raft"], rate=6e-4, validate_every=0)
+# A mean is kept, so that what validation would say on the way decides nothing.
+_RAFT = dataclasses.replace(RECIPES["raft"], validate_every=0)
 _VERSION = 1  # of what an answer depends on beside the values of a study: raise it with a change
 _UPDATES = 5  # documents that are changed for the time of an update
 _ALL_SLICES = (*SLICES, BOTH_VERSIONS, MIXED)
@@ -80,8 +76,6 @@ class Study:
     raft: FineTuneConfig = _RAFT
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
-    unanswerable: float = LaboratoryData.unanswerable  # share of them
-    tempting: float = 0.6  # share of these that a passage seems to answer
     tests: int = 30  # questions of each test of a fine-tuning's own report: the arms tell more
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)
@@ -129,8 +123,6 @@ class Study:
             changing=self.sizes.updated,
             paraphrases=self.paraphrases,
             exercises=self.exercises,
-            unanswerable=self.unanswerable,
-            tempting=self.tempting,
             questions=self.tests,
             questions_on_the_way=min(self.tests, 30),
         )

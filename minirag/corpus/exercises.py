@@ -8,8 +8,7 @@ not answered at all, because the passages do not state that attribute or do not 
 from __future__ import annotations
 
 import datetime
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from minirag.corpus import general, passages
@@ -25,7 +24,6 @@ from minirag.corpus.questions import Question, ReadingExercise, choose_questions
 from minirag.errors import UsageError
 
 KINDS_OF_TEXT = tuple(KINDS)
-_NAMES = 12  # of which the one most like a given name is asked for in vain
 
 
 _SHARES = ("text", "closed_book", "nonce", "everyday")
@@ -44,11 +42,12 @@ class ExerciseMix:
     facts: tuple[int, int] = (2, 5)  # how many facts a passage states
     questions: tuple[int, int] = (3, 6)  # how many questions follow
     unanswerable: float = 0.17  # share of the questions that the passages do not answer
+    unsaid: float = 0.5  # share of these about what a passage speaks of, but does not say
     well_known: float = 0.05  # share of passages about well-known entities
     held_out: bool = False  # use only the held-out phrasings and wordings: for tests
 
     def __post_init__(self) -> None:
-        for name in (*_SHARES, "english", "unanswerable", "well_known"):
+        for name in (*_SHARES, "english", "unanswerable", "unsaid", "well_known"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: give a share from 0 to 1.")
         for one, other in (_SHARES[:2], _SHARES[2:]):
@@ -94,6 +93,7 @@ def draw_exercise(dice: Dice, mix: ExerciseMix) -> ReadingExercise:
             facts=mix.facts,
             n_questions=dice.between(*mix.questions),
             unanswerable=mix.unanswerable,
+            unsaid=mix.unsaid,
             held_out=mix.held_out,
         )
     return reading(dice, language, n_passages, mix)
@@ -113,6 +113,7 @@ def reading(dice: Dice, language: str, n_passages: int, mix: ExerciseMix) -> Rea
         groups,
         n_questions=dice.between(*mix.questions),
         unanswerable=mix.unanswerable,
+        unsaid=mix.unsaid,
         held_out=mix.held_out,
     )
 
@@ -128,8 +129,8 @@ def ask_about(
     unanswerable: float,
     held_out: bool = False,
     kind: str = "reading",
-    absent: Sequence[Entity] = (),
-    tempting: float = 0.0,
+    absent: Entity | None = None,
+    unsaid: float = 0.5,
 ) -> ReadingExercise:
     """Ask questions about passages, given which entities with which facts each of them states.
 
@@ -137,11 +138,11 @@ def ask_about(
     ----------
     texts, groups : sequences of the same length
         The passages, and the entities that each states (only the facts that may be asked for).
-    absent : sequence of Entity
-        Entities of which no passage speaks, to ask for in vain; if empty, a name is invented.
-    tempting : float
-        Share of the unanswerable questions that a passage seems to answer: it says of another
-        entity of the kind just what is asked. What a retriever finds is mostly like this.
+    absent : Entity, optional
+        One of which no passage speaks, to ask for in vain. Default: a name is invented.
+    unsaid : float
+        Share of the unanswerable questions that ask what a passage leaves out about an entity of
+        its own; the others ask for an entity of which no passage speaks.
     """
     language = phrasings.language
     stated = [
@@ -161,29 +162,14 @@ def ask_about(
             for entity, key, index in dice.shuffled(stated)
         ]
 
-    def tempting_question() -> Question | None:
-        tempter, key, _ = dice.pick(stated)
-        alike = [e for group in groups for e in group if e.kind == tempter.kind]
-        silent = [e for e in alike if key not in e.facts]
-        if silent and dice.chance(0.5):
-            return Question(ask(dice.pick(silent), key), None, None, key)
-        others = [e for e in absent if e.kind == tempter.kind]
-        if not others:
-            return None
-        some = dice.sample(others, min(_NAMES, len(others)))
-        near = max(some, key=lambda e: _alike(e.name.en.text, tempter.name.en.text))
-        return Question(ask(near, key), None, None, key)
-
     def without_answer() -> Question:
-        if tempting and dice.chance(tempting) and (question := tempting_question()) is not None:
-            return question
         entity, key, _ = dice.pick(stated)
         known = general.well_known_facts(entity.name.en.text) or entity.facts
         missing = [other for other in domain.kinds[entity.kind] if other not in known]
-        if missing and dice.chance(0.5):
+        if missing and dice.chance(unsaid):
             key = dice.pick(missing)
-        elif absent:
-            entity = dice.pick(absent)
+        elif absent is not None:
+            entity = absent
             key = dice.pick(tuple(entity.facts))
         else:
             entity = Entity(entity.kind, domain.new_name(dice, entity.kind), {}, entity.short)
@@ -193,15 +179,6 @@ def ask_about(
         dice, texts, answerable(), without_answer, n_questions, unanswerable
     )
     return ReadingExercise(tuple(texts), questions, language, kind)
-
-
-def _alike(one: str, other: str) -> int:
-    """How many letters two names begin or end with alike."""
-
-    def run(pairs: Iterable[tuple[str, str]]) -> int:
-        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-    return run(zip(one, other, strict=False)) + run(zip(one[::-1], other[::-1], strict=False))
 
 
 def passage_entities(dice: Dice, kind: str, mix: ExerciseMix) -> list[Entity]:

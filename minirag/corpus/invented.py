@@ -56,6 +56,7 @@ def exercise_about(
     facts: tuple[int, int],
     n_questions: int,
     unanswerable: float,
+    unsaid: float = 0.5,
     held_out: bool = False,
 ) -> ReadingExercise:
     """Draw things with facts, write a passage about each, and ask."""
@@ -86,7 +87,7 @@ def exercise_about(
     def without_answer() -> Question:
         subject = dice.pick(subjects)
         missing = [i for i in range(len(pool)) if i not in subject.facts]
-        if missing and dice.chance(0.5):
+        if missing and dice.chance(unsaid):
             index = dice.pick(missing)
         else:
             index = dice.pick(tuple(subject.facts))

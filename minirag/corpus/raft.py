@@ -1,9 +1,7 @@
 """Reading exercises in a domain: fine-tuning a reader with distractors (RAFT), and its tests.
 
 RAFT (Zhang et al. 2024, arXiv:2403.10131) fine-tunes on a question with the golden passage among
-distractors, and for a share of the questions without it. Here those are answered with a refusal,
-and for a share of them, if that is wanted, a passage says just what is asked, but of another entity
-with a name like it: what a retriever finds when it finds nothing, and a reader takes for an answer.
+distractors, and for a share of the questions without it. Here those are answered with a refusal.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ class RaftMix:
 
     passages: tuple[float, ...] = (0.1, 0.3, 0.3, 0.3)  # weights of 1, 2, 3, ... passages
     questions: tuple[int, int] = (6, 10)  # how many questions follow: answers are what teaches
-    unanswerable: float = 0.35  # share of questions without their golden passage
-    tempting: float = 0.0  # share of these that a passage seems to answer, of another entity
+    unanswerable: float = 0.3  # share of questions without their golden passage
     versions: float = 0.15  # share of exercises with an old and a new version of one document
     same_kind: float = 0.7  # share of exercises whose passages are all about one kind of entity
 
@@ -60,10 +57,6 @@ def _raft_exercise(
     phrasings = world.phrasings(language)
     n_passages = 1 + dice.weighted(mix.passages)
     *shown, left_out = dice.sample(pool, n_passages + 1)
-    absent = [left_out.entity]
-    if mix.tempting:
-        ids = {record.id for record in shown}
-        absent = [record.entity for record in pool if record.id not in ids]
     pages: list[tuple[Entity, datetime.date, bool]] = [
         (record.entity, record.published, True) for record in shown
     ]
@@ -83,8 +76,7 @@ def _raft_exercise(
         n_questions=dice.between(*mix.questions),
         unanswerable=mix.unanswerable,
         kind=world.domain.name,
-        absent=absent,
-        tempting=mix.tempting,
+        absent=left_out.entity,
     )
 
 

@@ -88,7 +88,7 @@ questions about {entities} entities of the {domain} world of seed {world_seed}, 
     "raft": """\
 {exercises:,} exercises about {entities} entities of the {domain} world of seed {world_seed}, in
   ever other words: up to {passages} passages, {unanswerable:.0f} % of the questions without their
-  golden one{tempting}, some with an old and a new version of one document.""",
+  golden one, some with an old and a new version of one document.""",
     "pretraining": """\
 documents about {entities} entities of the {domain} world of seed {world_seed}, each in
   {paraphrases} wordings a language.""",
@@ -132,13 +132,6 @@ def finetuning_card(directory: Path) -> str:
         before, after = report["before"], report["after"]
         way = what["way"]
         prose = {**what, "entities": what["entities"] + what["changing"]}
-        tempting = what.get("tempting", 0)  # an older minirag had none
-        prose["tempting"] = (
-            f" ({100 * tempting:.0f} % of these with a passage that says of another entity what is "
-            "asked)"
-            if tempting
-            else ""
-        )
         prose |= {"passages": len(what["distractors"]), "unanswerable": 100 * what["unanswerable"]}
         minutes, processor = report["seconds"] / 60, report["processor_seconds"] / 60
         return _TEMPLATE.format(

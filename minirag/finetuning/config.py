@@ -139,7 +139,7 @@ RECIPES: dict[Way, FineTuneConfig] = {
         epochs=3, rate=2e-3, optimizer="muon", rehearsal=0.15, validate_every=300
     ),
     "raft": FineTuneConfig(
-        epochs=1, rate=8e-4, optimizer="muon", rehearsal=0.2, validate_every=300,
+        epochs=1, rate=6e-4, optimizer="muon", rehearsal=0.2, validate_every=300,
         schedule="constant", average=0.5, patience=None,
     ),
     "pretraining": FineTuneConfig(epochs=2, rest_weight=1.0),
@@ -168,7 +168,6 @@ class LaboratoryData:
     exercises: int = 6000  # of reading with passages
     distractors: tuple[float, ...] = RaftMix.passages  # weights of 0, 1, 2, ...
     unanswerable: float = RaftMix.unanswerable  # share without their golden passage
-    tempting: float = RaftMix.tempting  # share of these that a passage seems to answer
     questions: int = 100  # of each test of the report
     questions_on_the_way: int = 30  # of each validation: other ones
 
@@ -184,8 +183,6 @@ class LaboratoryData:
                 raise UsageError(f"{name} is {getattr(self, name)}: give 1 or more.")
         if not 0 <= self.unanswerable < 1:
             raise UsageError(f"unanswerable is {self.unanswerable}: give a share below 1, from 0.")
-        if not 0 <= self.tempting <= 1:
-            raise UsageError(f"tempting is {self.tempting}: give a share from 0 to 1.")
         if self.changing < 0:
             raise UsageError(f"changing is {self.changing}: give 0 or more.")
 

@@ -92,9 +92,7 @@ def _train(what: LaboratoryData, world: World) -> Iterable[ReadingExercise]:
         for language in what.languages:
             yield from _closed_book(world, language, what.paraphrases)
     else:
-        mix = RaftMix(
-            passages=what.distractors, unanswerable=what.unanswerable, tempting=what.tempting
-        )
+        mix = RaftMix(passages=what.distractors, unanswerable=what.unanswerable)
         each = -(-what.exercises // len(what.languages))
         for language in what.languages:
             asking = (e for e in raft_stream(world, what.world_seed, language, mix) if e.questions)

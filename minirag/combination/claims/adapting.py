@@ -51,7 +51,7 @@ class Fitting(Settings):
     models: tuple[str, ...] = ("gpt-base",)
     data: LaboratoryData = field(
         default_factory=lambda: LaboratoryData(
-            exercises=1000, unanswerable=0.2, tempting=0.0, questions=50, questions_on_the_way=10
+            exercises=1000, unanswerable=0.2, questions=50, questions_on_the_way=10
         )
     )
     tokens: int = 200_000  # of a training, padding included
@@ -77,7 +77,6 @@ TINY: dict[str, Any] = {
         changing=0,
         exercises=10,
         unanswerable=0.2,
-        tempting=0.0,
         questions=1,
         questions_on_the_way=1,
         paraphrases=1,

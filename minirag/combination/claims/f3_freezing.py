@@ -31,7 +31,7 @@ class Settings(Fitting):
     # few exercises, so that there are enough epochs to unfreeze a layer with each
     data: LaboratoryData = dataclasses.field(
         default_factory=lambda: LaboratoryData(
-            exercises=80, unanswerable=0.2, tempting=0.0, questions=50, questions_on_the_way=10
+            exercises=80, unanswerable=0.2, questions=50, questions_on_the_way=10
         )
     )
     start: tuple[float, ...] = (6e-4, 2e-3)
