@@ -20,7 +20,13 @@ from minirag.choosing.grid import SPECIALISATIONS, WAYS, Grid
 from minirag.choosing.measured_map import Answering, Cell, MeasuredMap, Place, Training
 from minirag.combination.arms import ARMS, ReaderName
 from minirag.combination.collection import collection_documents, texts_of
-from minirag.combination.compare import PASSAGES, ArmResult, Readers, run_arms
+from minirag.combination.compare import (
+    LEAST_SHARED,
+    PASSAGES,
+    ArmResult,
+    Readers,
+    run_arms,
+)
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
 from minirag.combination.study import RETRIEVER
 from minirag.combination.workbench import Workbench
@@ -35,7 +41,7 @@ from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import TextEncoder
 from minirag.text.documents import Document
 
-_VERSION = 1  # of what an outcome depends on beside the grid: raise it with a change
+_VERSION = 2  # of what an outcome depends on beside the grid: raise it with a change
 _RESAMPLES = 2000  # of each interval: a map has hundreds
 _UPDATES = 5  # documents whose change is timed, at each volatility
 
@@ -124,6 +130,7 @@ class _Run:
             "models": dict(models),
             "retriever": RETRIEVER,
             "passages": PASSAGES,
+            "least_shared": LEAST_SHARED,
             "world": [self.world.domain.name, self.world.wording, self.seed],
             "entities": len(self.world.records),
             "grid": {key: value for key, value in self.grid.as_json().items() if key in kept},
@@ -184,7 +191,6 @@ class _Run:
                 self._questions(now, volatility),
                 knowledge.retriever(RETRIEVER),
                 texts_of(knowledge),
-                least_shared=0.0,  # the map was measured with all that is found
                 seed=self.seed,
             )
             cells.append({"volatility": volatility, "arms": {r.arm.name: _arm(r) for r in results}})
