@@ -70,7 +70,7 @@ def about() -> dict[str, object]:
         "domain": "medicine",
         "seeds": [301, 302],
         "questions": 200,
-        "machine": {"device": "a slide rule"},
+        "machines": [{"device": "a slide rule"}],
     }
 
 

@@ -25,7 +25,7 @@ from minirag.corpus.slices import training_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, UsageError
 from minirag.finetuning.base import Base, fingerprint
-from minirag.intervals import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap, wilson_interval
 from minirag.retrieval.encoder import BiEncoder
 from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
@@ -143,7 +143,10 @@ def test_the_closed_book_knows_what_has_not_changed(by_heart, tmp_path):
     one, both = measured_in(tmp_path)
     assert one.about["seeds"] == [301]
     assert both.about["seeds"] == [301, 302]
-    assert (both.about["command"], both.about["machine"]["precision"]) == ("map!", "fp32")
+    assert (both.about["command"], [m["precision"] for m in both.about["machines"]]) == (
+        "map!",
+        ["fp32"],
+    )
     assert both.about["base"] == "small"
     shared, disjoint = both.places
     assert (shared.specialisation, disjoint.specialisation) == ("shared", "disjoint")
@@ -215,6 +218,13 @@ def test_intervals_are_those_of_seeds_and_questions():
     assert cell.right[RAG] == clustered_bootstrap([[1, 1, 0, 1], [0, 0, 0, 1]], 0, 2000)
     assert cell.lead(RAFT, RAG) == clustered_bootstrap([[0, 0, 1, 0], [1, 1, 0, 0]], 0, 2000)
     assert cell.by_seed[RAG] == (0.75, 0.25)
+
+
+def test_where_all_are_wrong_nothing_is_certain():
+    cells = [{"volatility": 0, "arms": {n: {"right": "0" * 200} for n in NAMES}} for _ in range(3)]
+    cell = measuring._cell(cells)
+    assert cell.right[RAG] == wilson_interval(0, 600)
+    assert tuple(cell.lead(RAFT, RAG)) == (0, 0, 0)  # on these questions they are equal
 
 
 def test_a_partial_epoch_counts_in_part():

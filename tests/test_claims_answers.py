@@ -17,7 +17,7 @@ import tiny_retriever
 
 from minirag.cli.main import main
 from minirag.combination import claims as registry
-from minirag.combination import compare
+from minirag.combination import compare, ledger
 from minirag.combination import study as studying
 from minirag.combination.arms import (
     ARMS,
@@ -249,6 +249,16 @@ def test_a_world_is_asked_again_when_what_is_asked_has_changed(
     studying.content_of.cache_clear()
 
 
+@pytest.mark.parametrize("change", [{"unanswerable": 0.05}, {"distractors": (1.0,)}])
+def test_what_a_reader_learns_from_decides(change: dict[str, Any]) -> None:
+    """A result depends on it, and so does what the reader is given to learn."""
+    (claim,) = claims_named(["R1"])
+    other = dataclasses.replace(claim.full, study=dataclasses.replace(claim.full.study, **change))
+    assert ledger.dependencies(claim, other) != ledger.dependencies(claim, claim.full)
+    (key,) = change
+    assert getattr(other.study.laboratory("raft"), key) == change[key]
+
+
 def test_claims_of_one_study_share_it() -> None:
     by_id = {claim.id: claim for claim in claims_named(NEW)}
     assert {by_id[id].full.study for id in ("R2", "X1", "B1", "B2", "W1", "W2", "W3")} == {Study()}
@@ -263,9 +273,8 @@ def test_claims_of_one_study_share_it() -> None:
     for claim in by_id.values():
         assert len(claim.full.seeds) >= 3
         assert not set(claim.full.seeds) & set(claim.full.development)
-        for own_training in ("X2", "B3"):
-            if claim.id == own_training:
-                assert all(p.seconds < 90 for p in claim.plan(claim.full))
+    for id, seconds in (("X2", 300), ("B3", 90)):
+        assert all(planned.seconds < seconds for planned in by_id[id].plan(by_id[id].full))
 
 
 # -------------------------------------------------------------------------------------------- R3

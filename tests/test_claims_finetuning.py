@@ -35,6 +35,7 @@ from minirag.finetuning.laboratory import laboratory_data
 from minirag.finetuning.lora import add_lora
 from minirag.finetuning.memory import step_memory
 from minirag.finetuning.objective import Part, part_loss, share_out
+from minirag.intervals import wilson_interval
 from minirag.training.batches import cut_into_batches
 from minirag.training.evaluate_reading import answer_exercises
 from minirag.transformer import checkpoints
@@ -104,6 +105,37 @@ def test_scores_are_paired_question_by_question() -> None:
     assert value.high == pytest.approx(np.quantile(resampled, 0.975), abs=0.06)
 
 
+def test_a_fact_asked_for_in_two_languages_is_drawn_once() -> None:
+    """Both languages alike say no more than one of them does."""
+    rng = np.random.default_rng(1)
+    marks = [list(map(int, rng.integers(2, size=60))) for _ in range(3)]
+
+    def outcome(some: list[int], languages: str) -> dict[str, Any]:
+        tests = {f"{language}/medicine, no passage": some for language in languages.split()}
+        return {"domain": tests, "asked": "a"}
+
+    one, both = (
+        scoring.spread([outcome(some, languages) for some in marks])
+        for languages in ("en", "en es")
+    )
+    assert (one["n"], both["n"]) == (60, 120)
+    assert both["score"] == pytest.approx(one["score"], abs=0.005)
+    zeros = [outcome([0] * 60, "en es")] * 3
+    assert scoring.spread(zeros)["score"] == scoring.rounded(wilson_interval(0, 180))
+
+
+def test_a_training_is_done_again_in_other_words(
+    bench: Workbench, tiny: Fitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    monkeypatch.setattr(adapting, "_train", lambda what, machine: done.append(what) or {})
+    what = adapting.training(tiny, 301, 1e-3)
+    for words in ("a", "a", "b"):
+        monkeypatch.setattr(adapting, "wordings", lambda: words)  # noqa: B023
+        adapting.train(bench, tiny, what)
+    assert len(done) == 2
+
+
 def test_other_questions_are_not_paired() -> None:
     with pytest.raises(DataError, match=r"asked different questions.*same seeds"):
         scoring.difference([_outcome([1, 1])], [_outcome([1, 1], asked="b")])
@@ -123,7 +155,7 @@ def _choose(
         assert what.data.world_seed == what.config.seed in settings.development
         tried.append(what.config.rate)
         right, loss = scores(what.config.rate)
-        return _outcome([1] * right + [0] * (10 - right), loss=loss, surprise=[loss])
+        return _outcome([1] * right + [0] * (10 - right), loss=loss, surprise={"en/texts": [loss]})
 
     monkeypatch.setattr(adapting, "train", train)
     choice = adapting.best_rate(
@@ -338,7 +370,7 @@ def test_an_outcome_keeps_every_question(bench: Workbench, tiny: Fitting) -> Non
                 ]
                 for t in tests
             }
-        assert outcome["surprise"][:3] == pytest.approx(
+        assert outcome["surprise"]["en/texts"][:3] == pytest.approx(
             [_mean_loss(model, text) for text in test.domain_text[:6:2]], abs=1e-4
         )
     assert base["asked"] == still["asked"] == fresh["asked"]

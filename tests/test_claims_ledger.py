@@ -144,6 +144,17 @@ def test_seconds_are_those_of_the_pieces_whenever_they_were_done(
     assert bench.seconds == 42.5
 
 
+def test_a_result_names_every_machine_that_its_seconds_are_of(
+    tmp_path: Path, bench: Workbench
+) -> None:
+    _run(Throwing(seeds=(5,)), bench)
+    (path,) = (tmp_path / "work").iterdir()
+    elsewhere = {**small_bases.CPU.describe(), "device": "a slide rule"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": elsewhere}))
+    result = run_claim(CLAIM, bench, tmp_path)
+    assert result["machines"] == [elsewhere, small_bases.CPU.describe()]
+
+
 def test_sums_ignore_the_order_of_keys_alone() -> None:
     assert sum_of({"a": 1, "b": [2, 3]}) == sum_of({"b": [2, 3], "a": 1})
     assert sum_of({"a": 1}) == hashlib.sha256(b'{"a": 1}').hexdigest()

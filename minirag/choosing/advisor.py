@@ -86,12 +86,13 @@ class Advice:
         if decision.arm is not None:
             lines += ["", *_costs(self.needs, decision, place, cell)]
         lines += ["", *_changes_of_mind(self.needs, self.changes)]
-        base, domain, device = (self.about[key] for key in ("base", "domain", "machine"))
+        base, domain, machines = (self.about[key] for key in ("base", "domain", "machines"))
+        devices = " and ".join(dict.fromkeys(machine["device"] for machine in machines))
         return [
             *lines,
             "",
             f"measured with {base} on {domain}, {cell.n} questions in each world ("
-            f"{worlds(self.about)}); the seconds are those of {device['device']}.",
+            f"{worlds(self.about)}); the seconds are those of {devices}.",
         ]
 
 

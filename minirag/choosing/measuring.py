@@ -28,6 +28,7 @@ from minirag.combination.compare import (
     run_arms,
 )
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
+from minirag.combination.ledger import wordings
 from minirag.combination.study import RETRIEVER
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import SliceQuestion, askable_facts, slice_questions
@@ -36,7 +37,7 @@ from minirag.finetuning.base import Base, fingerprint
 from minirag.finetuning.config import LaboratoryData, Way
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.laboratory import laboratory_data
-from minirag.intervals import Interval, clustered_bootstrap
+from minirag.intervals import clustered_bootstrap, clustered_share
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.retrieval.retriever import TextEncoder
 from minirag.text.documents import Document
@@ -87,7 +88,7 @@ def measure(
                 **grid.as_json(),
                 "base": base.name,
                 "seeds": list(grid.seeds[:number]),
-                "machine": bench.machine.describe(),
+                "machines": list(bench.machines),
                 "weights": models,
             }
             yield MeasuredMap(about, _places(runs))
@@ -131,6 +132,7 @@ class _Run:
             "retriever": RETRIEVER,
             "passages": PASSAGES,
             "least_shared": LEAST_SHARED,
+            "wordings": wordings(),
             "world": [self.world.domain.name, self.world.wording, self.seed],
             "entities": len(self.world.records),
             "grid": {key: value for key, value in self.grid.as_json().items() if key in kept},
@@ -322,15 +324,11 @@ def _cell(cells: Sequence[Mapping[str, Any]]) -> Cell:
             [a - b for a, b in zip(first, second, strict=True)]
             for first, second in zip(right[one], right[other], strict=True)
         ]
-        differences.append((one, other, _interval(paired)))
+        differences.append((one, other, clustered_bootstrap(paired, 0, _RESAMPLES)))
     return Cell(
         cells[0]["volatility"],
         len(right[ARMS[0].name][0]),
-        {arm: _interval(runs) for arm, runs in right.items()},
+        {arm: clustered_share(runs, 0, _RESAMPLES) for arm, runs in right.items()},
         {arm: tuple(statistics.fmean(run) for run in runs) for arm, runs in right.items()},
         tuple(differences),
     )
-
-
-def _interval(runs: Sequence[Sequence[float]]) -> Interval:
-    return clustered_bootstrap(runs, seed=0, n_resamples=_RESAMPLES)

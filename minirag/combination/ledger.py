@@ -182,7 +182,7 @@ def run_claim(
         "seeds": depends_on["seeds"],
         "command": claim.command(reduced),
         "seconds": round(bench.seconds, 1),
-        "machine": bench.machine.describe(),
+        "machines": bench.machines,
         "fingerprint": sum_of(depends_on),
         "depends on": depends_on,
         "results": verdict.results,

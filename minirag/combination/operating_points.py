@@ -21,7 +21,7 @@ from minirag.combination.comparison import BOTH
 from minirag.combination.finding import summarize_findings
 from minirag.combination.study import Study, StudyResult, run_study
 from minirag.corpus.slices import SLICES, slice_questions
-from minirag.intervals import clustered_bootstrap, wilson_interval
+from minirag.intervals import clustered_share, wilson_interval
 from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.knowledge_base import RETRIEVERS, KnowledgeBase
 from minirag.retrieval.retriever import TextEncoder
@@ -98,7 +98,11 @@ def try_operating_points(
                        for arm in asked.arms)  # fmt: skip
         for name in dict.fromkeys(result.arm.name for result in every):
             own = [result for result in every if result.arm.name == name]
-            right = clustered_bootstrap([[float(o.right) for o in r.outcomes] for r in own], 0)
+            right = clustered_share(
+                [[float(o.right) for o in r.outcomes] for r in own],
+                0,
+                about=[[o.about for o in r.outcomes] for r in own],
+            )
             slices = {
                 slice: round(
                     statistics.fmean(statistics.fmean(o.right for o in r.of(slice)) for r in own), 4

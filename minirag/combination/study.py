@@ -76,6 +76,8 @@ class Study:
     raft: FineTuneConfig = _RAFT
     paraphrases: int = 8  # wordings of each closed-book question
     exercises: int = LaboratoryData.exercises  # of reading with passages
+    distractors: tuple[float, ...] = LaboratoryData.distractors  # weights of 0, 1, 2, ... of them
+    unanswerable: float = LaboratoryData.unanswerable  # share of their questions
     tests: int = 30  # questions of each test of a fine-tuning's own report: the arms tell more
     # what is asked, and of whom
     arms: tuple[Arm, ...] = (*ARMS, *DIAGNOSTICS)
@@ -123,6 +125,8 @@ class Study:
             changing=self.sizes.updated,
             paraphrases=self.paraphrases,
             exercises=self.exercises,
+            distractors=self.distractors,
+            unanswerable=self.unanswerable,
             questions=self.tests,
             questions_on_the_way=min(self.tests, 30),
         )

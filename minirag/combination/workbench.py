@@ -51,13 +51,14 @@ class Workbench:
     ) -> None:
         self.place, self.machine = place, machine or this_machine()
         self.studies = studies or place / "studies"
-        self.seconds = 0.0  # that the pieces asked for took, whenever that was
+        # of the pieces asked for: the seconds that they took, whenever and wherever that was
+        self.seconds, self.machines = 0.0, list[dict[str, Any]]()
         self.bar, self._shown = bar, tqdm(disable=True)
 
     @contextlib.contextmanager
     def progress(self, title: str, pieces: int) -> Iterator[None]:
         """Count the pieces done in this context, of about so many."""
-        self.seconds = 0.0
+        self.seconds, self.machines = 0.0, []
         with tqdm(desc=title, total=pieces, unit="piece", disable=not self.bar) as self._shown:
             yield
 
@@ -91,6 +92,7 @@ class Workbench:
             filed = {
                 "decides": decides,
                 "seconds": round(time.perf_counter() - began, 2),
+                "machine": self.machine.describe(),
                 "outcome": outcome,
             }
             write_text_atomically(path, json.dumps(filed) + "\n")
@@ -99,6 +101,8 @@ class Workbench:
             self._shown.initial += 1  # what took no time says nothing about the time left
         self._shown.update()
         self.seconds += filed["seconds"]
+        if filed["machine"] not in self.machines:
+            self.machines.append(filed["machine"])
         result: dict[str, Any] = filed["outcome"]
         return result
 
@@ -107,6 +111,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     """What was filed; None if there is nothing, or nothing whole."""
     try:
         filed: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return filed if {"seconds", "outcome"} <= filed.keys() else None
+        return filed if {"seconds", "machine", "outcome"} <= filed.keys() else None
     except (OSError, ValueError, AttributeError):
         return None

@@ -264,10 +264,10 @@ def _vocabularies(entries: list[dict[str, Any]]) -> str:
         for e in entries
     )
     return (
-        "Why this vocabulary: of the sizes tried it is the largest whose pieces are nearly all "
-        f"known. *Known pieces*: the share of {entries[0]['domain_words']:,} words of medicine and "
-        "law, none of them in general text, that fall into two or more pieces which all occur "
-        "often in general text.\n\n"
+        "Why this vocabulary: a larger one has more pieces that are hardly known, a smaller one "
+        "only makes texts longer. *Known pieces*: the share of "
+        f"{entries[0]['domain_words']:,} words of medicine and law, none of them in general text, "
+        "that fall into two or more pieces which all occur often in general text.\n\n"
         "| entries | tokens a word | tokens an exercise | known pieces | pieces a domain word |\n"
         "|---|---|---|---|---|\n"
         f"{rows}\n\n"
@@ -292,7 +292,7 @@ def _began(recipe: dict[str, Any]) -> str:
 
 def _vocabulary(recipe: dict[str, Any]) -> str:
     if recipe.get("vocabulary_of"):
-        return f"that of {recipe['vocabulary_of']}, and a mask"
+        return f"that of {recipe['vocabulary_of']} when it was trained, and a mask"
     return f"{recipe['vocab_size']}, byte-level BPE learned from the same text; every digit a token"
 
 

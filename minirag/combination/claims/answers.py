@@ -29,14 +29,22 @@ from minirag.combination.compare import (
 )
 from minirag.combination.comparison import N_RESAMPLES
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
-from minirag.combination.ledger import Claim, Planned, Says, Settings, Verdict, checksum
+from minirag.combination.ledger import (
+    Claim,
+    Planned,
+    Says,
+    Settings,
+    Verdict,
+    checksum,
+    wordings,
+)
 from minirag.combination.seeds import CLAIM_SEEDS, DEVELOPMENT_SEEDS
 from minirag.combination.study import Study, content_of, reduced, run_study
 from minirag.combination.workbench import Workbench
 from minirag.finetuning.base import Base
 from minirag.finetuning.config import Way
 from minirag.finetuning.laboratory import laboratory_data
-from minirag.intervals import Interval, clustered_bootstrap
+from minirag.intervals import Interval, clustered_bootstrap, clustered_share
 
 DOMAIN = ("stable", "unseen", "updated", "new")  # slices whose answers stand in the documents
 AS_WELL = -0.03  # a difference above this bound: as well
@@ -101,7 +109,11 @@ def _world(bench: Workbench, study: Study) -> dict[str, Any]:
 
     models = {"base": checksum(study.base), "encoder": checksum(study.encoder)}
     name = f"answers-{Path(study.base).name}-{study.seed}"
-    decides = {"study": {**study.as_json(), **models}, "asked": content_of(study)}
+    decides = {
+        "study": {**study.as_json(), **models},
+        "asked": content_of(study),
+        "wordings": wordings(),
+    }
     return bench.piece(name, decides, work)
 
 
@@ -158,6 +170,11 @@ def weighed(results: Sequence[ArmResult], part: Ahead) -> dict[str, Any]:
 def row(what: str, runs: Sequence[Sequence[float]], above: float) -> dict[str, Any]:
     """Whether the mean of values, some from each seed, is surely above a bound; plain values."""
     return _row(what, clustered_bootstrap(runs, 0), runs, above)
+
+
+def share(what: str, runs: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The share of ones among outcomes, some from each seed; plain values."""
+    return _row(what, clustered_share(runs, 0), runs, 0.0)
 
 
 def _row(

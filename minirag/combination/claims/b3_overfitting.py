@@ -70,7 +70,7 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
             "gap": alone,
             "less": less,
             "scores": [
-                answers.row(f"{arm.name}, {kind}", [run[arm.name][kind] for run in runs], 0.0)
+                answers.share(f"{arm.name}, {kind}", [run[arm.name][kind] for run in runs])
                 for arm in _ARMS
                 for kind in (LEARNED, OTHER)
             ],

@@ -18,7 +18,7 @@ from minirag.combination.claims.answers import Answering
 from minirag.combination.collection import collection_documents, texts_of
 from minirag.combination.compare import LEAST_SHARED, PASSAGES, Readers, run_arms
 from minirag.combination.fine_tuned import fine_tuned
-from minirag.combination.ledger import Planned, checksum
+from minirag.combination.ledger import Planned, checksum, wordings
 from minirag.combination.study import RETRIEVER, Study, reduced
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import SliceQuestion, training_questions
@@ -159,6 +159,7 @@ def ask(
         "arms": [dataclasses.asdict(arm) for arm in arms],
         "study": {**study.as_json(), "base": "", "encoder": ""} if taught else None,
         "retrieval": [RETRIEVER, PASSAGES, LEAST_SHARED],
+        "wordings": wordings(),
     }
     return bench.piece(f"by-heart-{what.data.entities}-{what.data.world_seed}", decides, work)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from minirag.combination.claims import answers
 from minirag.combination.claims.answers import AS_WELL, Ahead, Answering
-from minirag.combination.ledger import Claim, Planned, Says, Verdict, checksum
+from minirag.combination.ledger import Claim, Planned, Says, Verdict, checksum, wordings
 from minirag.combination.study import Study
 from minirag.combination.workbench import Workbench
 from minirag.corpus.questions import Question, ReadingExercise
@@ -158,6 +158,7 @@ def _again(bench: Workbench, study: Study, tokens: int) -> dict[str, Any]:
         "version": _VERSION,
         "study": {**study.as_json(), "base": checksum(study.base), "encoder": ""},
         "config": config.as_json(),
+        "wordings": wordings(),
     }
     return bench.piece(f"again-{Path(study.base).name}-{study.seed}", decides, work)
 

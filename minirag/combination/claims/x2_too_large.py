@@ -78,7 +78,7 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
                     "entities": size,
                     "facts": facts[size],
                     "arms": {
-                        arm.name: answers.row(arm.name, [r[arm.name][_ASKED] for r in some], 0.0)
+                        arm.name: answers.share(arm.name, [r[arm.name][_ASKED] for r in some])
                         for arm in _ARMS
                     },
                 }
