@@ -156,7 +156,8 @@ def test_the_closed_book_knows_what_has_not_changed(by_heart, tmp_path):
         assert found.volatility == GRID.volatilities[at]
         assert found.n == 16
         assert found.right[TUNED].value == 1 - found.volatility  # 16, 12 and 0 of 16
-        assert found.right["fine-tuned + RAG"] == found.right[TUNED]
+        refused = found.right[TUNED].value - found.right["fine-tuned + RAG"].value
+        assert 0 <= refused < 0.2  # where no passage is worth reading, nothing is said
         assert found.right["base"].value == 0
         assert found.right[RAG].value > 0.7  # where the search finds the document
         assert found.right[RAG] == found.right[RAFT]
