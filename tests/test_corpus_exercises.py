@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from minirag.corpus.dice import Dice
 from minirag.corpus.everyday import everyday_topic
 from minirag.corpus.exercises import (
-    EASY,
     ExerciseMix,
     ask_about,
     closed_book_set,
@@ -107,9 +106,20 @@ def test_the_mix_decides_what_the_stream_is_made_of():
         q for e in exercises if e.kind in ("reading", "nonce", "everyday") for q in e.questions
     ]
     assert share(lambda q: q.answer is None, asked) == pytest.approx(0.3, abs=0.05)
-    easy = list(itertools.islice(stream(3, EASY), 200))
+    easy = list(itertools.islice(stream(3, ExerciseMix(nonce=0, everyday=0, passages=(1,))), 200))
     assert {len(e.passages) for e in easy if e.kind == "reading"} == {1}
     assert not [e for e in easy if e.kind in ("nonce", "everyday")]
+
+
+def test_every_made_up_thing_has_a_fact():
+    """Of the attributes drawn for one, none may happen to have a value."""
+    mix = ExerciseMix(
+        nonce=1, everyday=0, text=0, closed_book=0, facts=(1, 1), passages=(1,), unanswerable=1,
+        unsaid=0,
+    )  # fmt: skip
+    dice = Dice(0, "x")
+    for _ in range(4000):
+        assert draw_exercise(dice, mix).questions
 
 
 @pytest.mark.parametrize("language", ["en", "es"])

@@ -67,6 +67,9 @@ def data() -> LabelledData:
     )
 
 
+BF16 = dataclasses.replace(small_bases.CPU, bf16=True)
+
+
 def _finetune(
     out: Path | None = None,
     config: FineTuneConfig = CONFIG,
@@ -74,7 +77,7 @@ def _finetune(
     **options: object,
 ) -> ClassifierReport:
     return finetune_classifier(
-        base(), data(), config, head, out, machine=small_bases.CPU, **options
+        base(), data(), config, head, out, **{"machine": small_bases.CPU, **options}
     )  # type: ignore[arg-type]
 
 
@@ -213,6 +216,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     monkeypatch.undo()
     with pytest.raises(UsageError, match="add --resume"):
         _finetune(out, config, head)
+    with pytest.raises(UsageError, match="add --precision fp32"):
+        _finetune(out, config, head, resume=True, machine=BF16)
+    with pytest.raises(UsageError, match=r"another config \(epochs: .* then, 9 now\)"):
+        _finetune(out, dataclasses.replace(config, epochs=9), head, resume=True)
     resumed = _finetune(out, config, head, resume=True)
     assert resumed.history.losses == whole.history.losses
     assert resumed.after == whole.after

@@ -14,6 +14,8 @@ from minirag.errors import UsageError
 from minirag.finetuning.config import LaboratoryData
 from minirag.finetuning.data import EvaluationSet
 from minirag.finetuning.laboratory import laboratory_data, world_of
+from minirag.training.pretrain import DEVELOPMENT_SEED
+from minirag.training.report import REPORT_SEED
 
 N = 6
 
@@ -151,6 +153,12 @@ def test_paraphrases_are_wordings_of_the_same_facts() -> None:
     assert len({e.questions[0].text for e in four.train}) == len(four.train)
     documents = _data("pretraining", paraphrases=3, languages=("es",)).train
     assert len({e.passages for e in documents}) == len(documents) == 3 * 24
+
+
+@pytest.mark.parametrize("seed", [DEVELOPMENT_SEED, REPORT_SEED])
+def test_worlds_that_tests_are_about_are_not_learned(seed: int) -> None:
+    with pytest.raises(UsageError, match=f"the seed {seed} is kept for tests"):
+        laboratory_data(LaboratoryData(world_seed=seed))
 
 
 def test_only_the_languages_asked_for() -> None:

@@ -95,7 +95,6 @@ def test_frozen_weights_do_not_change_by_a_bit_and_have_no_state(untied: bool, t
     for name, now in report.model.named_parameters():
         then = before[name if name in before else "tower.embeddings.token.weight"]
         assert torch.equal(now, then) == (name in frozen), name
-        assert torch.equal(before.get(name, then), then)
         if name in frozen:
             assert now.grad is None
     moving = sum(p.numel() for name, p in run.model.named_parameters() if name not in frozen)

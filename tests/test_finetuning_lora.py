@@ -81,6 +81,16 @@ def test_only_adapters_of_the_targets_move() -> None:
     assert model.n_parameters - total == 5 * 3 * 32 + 3 * 3 * 40
 
 
+def test_layers_are_replaced_with_the_oldest_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(nn.Module, "set_submodule", raising=False)  # came after 2.4
+    model = small_bases.decoder()
+    names = [name for name, _ in model.named_parameters()]
+    add_lora(model, Lora(), 0)
+    assert list(adapted(model))
+    fold_in(model)
+    assert [name for name, _ in model.named_parameters()] == names
+
+
 def test_merged_equals_unmerged_and_comes_apart_to_the_bit() -> None:
     model = _learned()
     apart = model(IDS)

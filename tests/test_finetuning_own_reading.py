@@ -67,6 +67,32 @@ def test_no_passage_is_on_two_sides(tmp_path: Path) -> None:
     assert len(_asked(own_data(path, "raft", questions=3).test)) == 3
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_page_that_most_questions_are_about_is_learned_from(tmp_path: Path, seed: int) -> None:
+    many = [
+        {"question": f"What is {i}?", "answer": "a page", "passages": ["It is a page."]}
+        for i in range(60)
+    ]
+    data = own_data(_file(tmp_path / "mine.jsonl", [*many, *_rows(20)]), "raft", seed=seed)
+    assert {len(_asked(tests)) for tests in (data.validation, data.test)} <= {10, 11, 12}
+    assert sum(exercise.passages == ("It is a page.",) for exercise in data.train) == 60
+
+
+def test_what_the_base_can_not_read_whole_is_left_out_everywhere(tmp_path: Path) -> None:
+    rows = _rows(40)
+    for row in rows[::5]:
+        row["passages"] = [f"{row['passages'][0]} {'It snows. ' * 200}"]
+    path = _file(tmp_path / "mine.jsonl", rows)
+    base = small_bases.base(small_bases.decoder(max_length=300))
+    data = own_data(path, "raft", base=base)
+    left = [*data.train, *_asked(data.validation), *_asked(data.test)]
+    assert len(left) == 64
+    assert data.notes == ("16 questions are too long for small: left out.",)
+    tiny = small_bases.base(small_bases.decoder(max_length=8))
+    with pytest.raises(DataError, match="none of its 80 questions fits into the 8 tokens"):
+        own_data(path, "raft", base=tiny)
+
+
 def test_facts_are_learned_and_their_last_wordings_are_held_out(tmp_path: Path) -> None:
     rows = [
         {"question": f"{how} {i}?", "answer": f"{i} crowns", "language": "es" if i % 2 else "en"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import small_bases
+import tiny_models
 import torch
 from safetensors.torch import load_file
 
@@ -239,6 +240,16 @@ def test_it_stops_early_and_puts_the_best_back_whole(
     assert len(report.history.losses) == 8  # the history is all of it
 
 
+def test_the_step_that_is_named_is_the_one_whose_weights_are_kept(tmp_path: Path) -> None:
+    """The best may be of after the checkpoint that a killed run goes on from."""
+    run = FineTuning(small_bases.base(), small_bases.data(), CONFIG, tmp_path, small_bases.CPU)
+    run.progress.step = 7
+    run.judge()
+    run.progress.step = run.progress.best_step = 4
+    run.keep(best=True)
+    assert run.kept_step == 7
+
+
 def test_what_forgets_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = [10, 40, 60, 80], [90, 88, 70, 86]
     options = {"validate_every": 2, "max_steps": 6, "patience": 9}
@@ -433,6 +444,10 @@ def test_what_can_not_be_begun_with_is_said(tmp_path: Path) -> None:
         Base("small", small_bases.decoder(), other)
     with pytest.raises(ModelUnavailable, match="gpt-vast"):
         Base.load("gpt-vast")
+    chat = tiny_models.tiny_reader()
+    public = Base("tiny", Decoder(chat.model.config, seed=1), chat.tokenizer)
+    with pytest.raises(UsageError, match=r"tiny never learned the format.*--task generate"):
+        _finetune(None, FineTuneConfig(), base=public)
     alone = FineTuneData("mine", data.train, data.validation, data.test)
     with pytest.raises(UsageError, match="leave --rehearsal out"):
         _finetune(None, _with(rehearsal=0.1), data=alone)

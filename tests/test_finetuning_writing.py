@@ -332,6 +332,10 @@ def test_a_chat_model_learns_in_its_own_format(tmp_path: Path) -> None:
     assert report.finetuned.after.held_out.loss < report.finetuned.before.held_out.loss
     assert Base.load(str(tmp_path)).tokenizer.chat_template == tiny_models.TEMPLATE
     assert "in general" not in report.table()
+    with pytest.raises(UsageError, match="nothing tells what tiny forgets"):
+        finetune_summaries(
+            base, data, dataclasses.replace(CONFIG, max_forgetting=0.1), None, scratch_rate=None
+        )
 
 
 # ------------------------------------------------------------------------------ stopping, the table

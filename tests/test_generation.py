@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minirag.errors import UsageError
 from minirag.text.tokenizer import Tokenizer
+from minirag.transformer import attention
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.generation import (
     Generation,
@@ -71,6 +72,20 @@ def test_cached_batch_equals_uncached_one_by_one(kind: str, positions: str) -> N
     for prompt, result in zip(PROMPTS, results, strict=True):
         assert result.ids == _uncached(model, prompt, 15)
         assert result.stopped_by == "length"
+
+
+def test_a_kernel_may_lay_its_output_out_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some keep the tokens outermost: heads that share keys have no view of that."""
+    model, fused = _model("decoder"), torch.nn.functional.scaled_dot_product_attention
+
+    def tokens_first(*given: object, **options: object) -> torch.Tensor:
+        return fused(*given, **options).transpose(1, 2).contiguous().transpose(1, 2)
+
+    expected = [result.ids for result in generate(model, PROMPTS, Sampling(max_new_tokens=5))]
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", tokens_first)
+    monkeypatch.setattr(attention, "fused_is_faster", lambda q: True)
+    found = [result.ids for result in generate(model, PROMPTS, Sampling(max_new_tokens=5))]
+    assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -193,6 +194,25 @@ def test_a_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path) -> None:
     assert first + _train(model, optimizer, 5, 7) == losses
     for resumed, uninterrupted in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(resumed, uninterrupted)
+
+
+def test_nothing_of_a_resumed_run_is_a_part_of_its_file(tmp_path, monkeypatch) -> None:
+    """A file that something is mapped to can't be removed on Windows."""
+    model = _net(1)
+    optimizer, read = make_optimizer(model, Optimization()), list[torch.Tensor]()
+    _train(model, optimizer, 0, 2)
+    save_run(tmp_path, model, optimizer, {})
+
+    def load_file(path):
+        read.extend((tensors := safetensors.torch.load_file(path)).values())
+        return tensors
+
+    monkeypatch.setattr(resume, "load_file", load_file)
+    load_run(tmp_path, model, optimizer)
+    places = {tensor.data_ptr() for tensor in read}
+    state = [t for entries in optimizer.state.values() for t in entries.values()]
+    assert state
+    assert places.isdisjoint(t.data_ptr() for t in [*state, *model.parameters()])
 
 
 def test_buffers_belong_to_a_run_and_a_checkpoint_without_them_can_be_read(

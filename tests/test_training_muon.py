@@ -1,7 +1,5 @@
 """Muon: orthogonal steps against singular values, against torch's own, and resumed."""
 
-import copy
-
 import pytest
 import small_bases
 import torch
@@ -138,7 +136,6 @@ def test_a_resumed_run_takes_the_same_steps(tmp_path) -> None:
     whole = _Net(0)
     optimizer = make_optimizer(whole, MUON)
     list(training_steps(whole, _batches(4), _loss, optimizer, lambda _: 1.0))
-    half = copy.deepcopy(whole)
     save_run(tmp_path, whole, optimizer, {"step": 4})
     rest = _batches(4, seed=4)
     list(training_steps(whole, rest, _loss, optimizer, lambda _: 1.0))

@@ -20,7 +20,7 @@ from minirag.text.tokenizer import Tokenizer
 from minirag.training import report as reporting
 from minirag.training import resumable, vocabulary, watch
 from minirag.training.card import card, card_agrees
-from minirag.training.curves import History
+from minirag.training.curves import History, save_curve
 from minirag.training.evaluate_reading import (
     answer_exercises,
     reading_tests,
@@ -312,9 +312,11 @@ def test_stages_begin_by_share_or_at_the_latest() -> None:
         recipe_named("gpt-vast")
 
 
-def test_a_curve_is_averaged_in_whole_windows() -> None:
+def test_a_curve_is_averaged_in_whole_windows(tmp_path: Path) -> None:
     history = History(losses=[1.0, 2.0, 3.0, 5.0, 8.0])
     assert history.averaged(2) == [(2, 1.5), (4, 4.0)]
+    body = json.loads(save_curve(History(losses=[1.0] * 799), tmp_path)[0].read_text("utf-8"))
+    assert (body["window"], len(body["loss"])) == (2, 399)
     assert History.from_json(history.as_json()) == history
 
 
@@ -335,6 +337,16 @@ def test_vocabularies_of_several_sizes_are_compared() -> None:
     assert small["pieces_per_domain_word"] > large["pieces_per_domain_word"] > 1
     assert small["domain_words"] == large["domain_words"] > 10
     assert 0 <= large["domain_words_in_known_pieces"] <= 1
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_of_a_recipe_in_one_language_that_language_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    looked_at = []
+    monkeypatch.setattr(vocabulary, "_text", lambda e: looked_at.append(e.language) or "one text")
+    compare_vocabularies(TINY.in_language(language), sizes=(), n=20)
+    assert set(looked_at) == {language}
 
 
 def test_a_command_leaves_the_comparison_for_the_card(

@@ -55,6 +55,7 @@ from minirag.training.pretrain import pretrain
 from minirag.training.recipes import RECIPES, Stage
 from minirag.training.run import form_of, reading_loss
 from minirag.training.warm_start import begin_with
+from minirag.training.weights import locate_weights
 from minirag.transformer.checkpoints import load
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.generation import Sampling, generate
@@ -533,3 +534,5 @@ def test_the_recipes_take_steps(name) -> None:
         loss = running.loss_of(model, next(iter(batches)), 0.3)
         means = 1.3 if name == "bart-base" else 1.0  # of answers + 0.3 of the rest, or one of all
         assert 4 < loss.item() / means < 9  # a model that knows nothing: ln 1,025 = 6.9
+    if recipe.begins_with:
+        begin_with(model, load(locate_weights(recipe.begins_with)))  # it is of the same shape

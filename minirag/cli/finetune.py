@@ -250,6 +250,7 @@ def _run_reading(args: argparse.Namespace) -> int:
             unanswerable=args.unanswerable,
         ),
     )
+    base = Base.load(args.base or "gpt-base")
     if args.data is None:
         data, name = laboratory_data(what), args.domain
     else:
@@ -260,10 +261,9 @@ def _run_reading(args: argparse.Namespace) -> int:
             )
         name = args.data.name.partition(".")[0]
         data = own_data(
-            args.data, args.way, what.languages[0], questions=args.questions,
+            args.data, args.way, what.languages[0], base=base, questions=args.questions,
             questions_on_the_way=on_the_way, seed=args.seed,
         )  # fmt: skip
-    base = Base.load(args.base or "gpt-base")
     out = args.out or Path("runs") / f"{base.name}-{name}-{args.way}"
     report = finetune(
         base,

@@ -61,11 +61,6 @@ class ExerciseMix:
             raise UsageError(f"passages is {self.passages}: give weights of 1, 2, 3, ... passages.")
 
 
-EASY = ExerciseMix(
-    nonce=0.0, everyday=0.0, passages=(1.0,), facts=(2, 3)
-)  # where a curriculum begins
-
-
 def stream(seed: int, mix: ExerciseMix | None = None) -> Iterator[ReadingExercise]:
     """Endless exercises; the same seed gives the same ones on any machine."""
     dice = Dice(seed, "stream")

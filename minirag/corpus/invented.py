@@ -102,10 +102,11 @@ def exercise_about(
 
 def _subject(dice: Dice, topic: Topic, n_facts: int) -> _Subject:
     subject = _Subject(topic.new_name(dice))
-    for index in dice.sample(range(len(topic.pool)), n_facts):
-        slots = topic.pool[index].fill(dice)
-        if slots is not None:
-            subject.facts[index] = slots
+    while not subject.facts:  # some can't always be filled
+        for index in dice.sample(range(len(topic.pool)), n_facts):
+            slots = topic.pool[index].fill(dice)
+            if slots is not None:
+                subject.facts[index] = slots
     return subject
 
 

@@ -19,7 +19,6 @@ from minirag.corpus.grammar import Phrase, Template, bind, check_language, compi
 from minirag.errors import DataError, UsageError
 
 DIRECTORY = Path(__file__).parent / "phrasings"
-_SUBJECT = ("{name} ", "{name}'s ")
 
 
 @dataclass(frozen=True)

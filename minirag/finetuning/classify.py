@@ -1,8 +1,8 @@
 """Fine-tuning for classification: the four steps again, with an encoder and a new head.
 
 Two baselines stand beside the result. Whoever always says the largest class needs no model. And the
-same architecture from random weights, trained for as many steps on the same texts, says what
-pretraining was good for.
+same architecture from random weights, trained on the same texts for as many steps at most, says
+what pretraining was good for.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ class FineTuneData:
     # an exercise of the base's own training, for rehearsal; None: there are none
     general_exercise: Callable[[Dice], ReadingExercise] | None = None
     laboratory: LaboratoryData | None = None  # what it was made by, if the laboratory made it
+    notes: tuple[str, ...] = ()  # what was left out, a sentence each
 
     def __post_init__(self) -> None:
         if not self.train:

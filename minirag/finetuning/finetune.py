@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from minirag.errors import UsageError
 from minirag.files import write_text_atomically
 from minirag.finetuning.base import Base
 from minirag.finetuning.card import save_finetuning_card
+from minirag.finetuning.chat import knows_reading
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.data import FineTuneData
 from minirag.finetuning.freezing import training_mode, weights_table
@@ -66,13 +68,20 @@ def finetune(
     Raises
     ------
     UsageError
-        If the configuration can't be meant, or ``out`` holds something else.
+        If the configuration can't be meant, ``out`` holds something else, or the base is a public
+        chat model: what readers are measured by is in the readers' format.
     TrainingError
         If everything is frozen, or nothing is to be learned. A run that diverges is no error: it
         ends, keeps its best weights, and the report says why.
     DiskError
         If a checkpoint can't be written. Those before it are whole: make room, then resume.
     """
+    if not knows_reading(base.tokenizer):
+        raise UsageError(
+            f"{base.name} never learned the format in which readers are asked: begin with gpt-base "
+            "or bart-base, or teach it to write answers of its own kind with --task generate and "
+            "the columns of your questions and answers."
+        )
     with place_of_run(out, config.seed) as place:
         run = FineTuning(base, data, config, place, machine or this_machine())
         report = carry_out(run, FineTuneReport, resume=resume, bar=bar, tell=tell, command=command)

@@ -1,7 +1,8 @@
 """The baseline from random weights: what was the pretraining good for?
 
-The same architecture learns from the same data for as many steps, but from a random beginning: all
-its weights move, at a rate of its own, since what is random has nothing to lose.
+The same architecture learns from the same data, but from a random beginning: all its weights move,
+at a rate of its own, since what is random has nothing to lose. It has as many steps at most; either
+of the two ends sooner where validation sees no progress.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from minirag.files import write_text_atomically
 from minirag.finetuning.config import FineTuneConfig
 from minirag.finetuning.finetune import carry_out
 from minirag.finetuning.report import Report
-from minirag.finetuning.run import RESULT, Tuning, another, check_place, has_checkpoint
+from minirag.finetuning.run import RESULT, Tuning, check_place, has_checkpoint, refuse_another
 
 FROM_SCRATCH = "from-scratch"  # where in a run's directory the baseline has its place
 
@@ -57,8 +58,8 @@ def carry_out_baseline(
     path = run.out / RESULT
     if resume and path.is_file():
         finished: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if another(finished["identity"], run.identity) is None:
-            return finished
+        refuse_another(run.out, finished["identity"], run.identity)
+        return finished
     again = resume and has_checkpoint(run.out)
     report = carry_out(run, kind, resume=again, bar=bar, tell=tell)
     body = {**report.as_json(), "identity": run.identity}

@@ -19,6 +19,7 @@ from minirag.corpus.questions import Question, ReadingExercise
 from minirag.corpus.raft import RaftMix, domain_reading_set, raft_stream
 from minirag.corpus.slices import training_questions
 from minirag.corpus.world import Sizes, World, draw_world
+from minirag.errors import UsageError
 from minirag.finetuning.config import LaboratoryData
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.training.evaluate_reading import ReadingTest, validation_tests
@@ -47,8 +48,10 @@ def laboratory_data(
     Raises
     ------
     UsageError
-        If there is no such domain or language, or the world is too small.
+        If there is no such domain or language, or the world is too small or kept for tests.
     """
+    if world is None and what.world_seed in (DEVELOPMENT_SEED, REPORT_SEED):
+        raise UsageError(f"the seed {what.world_seed} is kept for tests: learn from another one.")
     world = world_of(what) if world is None else world
     taken = {record.entity.name.en.text for record in world.records}
     on_the_way = dataclasses.replace(what, questions=what.questions_on_the_way)

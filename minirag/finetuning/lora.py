@@ -101,7 +101,7 @@ def add_lora(model: Model, lora: Lora, seed: int, without: Collection[str] = ())
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for name, layer in chosen.items():
-        model.set_submodule(name, LoraLinear(layer, lora, generator))
+        _replace(model, name, LoraLinear(layer, lora, generator))
 
 
 def target_layers(model: Model, lora: Lora) -> dict[str, nn.Linear]:
@@ -151,8 +151,13 @@ def fold_in(model: nn.Module) -> None:
         plain = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None,
                        device="meta")  # fmt: skip
         plain.weight, plain.bias = layer.weight, layer.bias
-        model.set_submodule(name, plain.train(layer.training))
+        _replace(model, name, plain.train(layer.training))
     model.requires_grad_(True)
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, layer)
 
 
 def save_lora(model: Model, path: Path, lora: Lora) -> None:

@@ -25,6 +25,8 @@ from minirag.corpus.dice import Dice
 from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import Question, ReadingExercise
 from minirag.errors import DataError, UsageError
+from minirag.finetuning.base import Base
+from minirag.finetuning.batches import those_that_fit
 from minirag.finetuning.config import LaboratoryData, Way
 from minirag.finetuning.data import EvaluationSet, FineTuneData
 from minirag.finetuning.labelled import HELD_OUT
@@ -98,6 +100,7 @@ def own_data(
     way: Way,
     language: str = "en",
     *,
+    base: Base | None = None,
     questions: int = 100,
     questions_on_the_way: int = 30,
     seed: int = 0,
@@ -106,6 +109,8 @@ def own_data(
 
     Parameters
     ----------
+    base : Base, optional
+        Who is to learn them: what it can't read whole is left out.
     questions, questions_on_the_way : int
         Of the test and of the validation, at most.
     seed : int
@@ -114,11 +119,23 @@ def own_data(
     Raises
     ------
     DataError
-        If the file is not as described, or nothing can be held out.
+        If the file is not as described, the base can read nothing of it, or nothing can be held
+        out.
     UsageError
         If the way is neither raft nor closed-book.
     """
-    asked = read_own_questions(path, language)
+    asked, notes = read_own_questions(path, language), []
+    if base is not None:
+        whole = [q for q in asked if those_that_fit(base.model, base.tokenizer, [q.exercise(way)])]
+        if not whole:
+            raise DataError(
+                f"{path}: none of its {len(asked)} questions fits into the "
+                f"{base.model.config.max_length} tokens that {base.name} reads: give shorter or "
+                "fewer passages."
+            )
+        if left_out := len(asked) - len(whole):
+            notes.append(f"{left_out} questions are too long for {base.name}: left out.")
+        asked = whole
     if way == "raft":
         train, validation, test = _by_passage(path, asked, seed)
     elif way == "closed-book":
@@ -150,6 +167,7 @@ def own_data(
         tests(validation, questions_on_the_way, DEVELOPMENT_SEED),
         tests(test, questions, REPORT_SEED),
         general_exercise=general_exercise,
+        notes=tuple(notes),
     )
 
 
@@ -167,7 +185,7 @@ Split = tuple[list[OwnQuestion], list[OwnQuestion], list[OwnQuestion]]
 
 
 def _by_passage(path: Path, asked: Sequence[OwnQuestion], seed: int) -> Split:
-    """Training, validation and test without a passage in common."""
+    """Training, validation and test without a passage in common; large groups are for training."""
     if bare := [q for q in asked if not q.passages]:
         raise DataError(
             f"{path}: the question {bare[0].question!r:.60} has no passages, which the way raft "
@@ -178,8 +196,11 @@ def _by_passage(path: Path, asked: Sequence[OwnQuestion], seed: int) -> Split:
     wanted = max(1, round(HELD_OUT * len(asked)))
     parts: list[list[OwnQuestion]] = [[], []]
     for part in parts:
-        while order and len(part) < wanted:
-            part += [asked[place] for place in order.pop()]
+        while order and (missing := wanted - len(part)) > 0:
+            fitting = [group for group in order if len(group) <= missing]
+            group = fitting[-1] if fitting else min(order, key=len)
+            order.remove(group)
+            part += [asked[place] for place in group]
     if not order:
         raise DataError(
             f"{path}: its {len(asked)} questions share so many passages that they fall into "

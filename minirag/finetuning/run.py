@@ -352,8 +352,8 @@ class Tuning(ABC, Generic[V]):
         """
         self.kept_step = self.progress.step
         if best:
-            load_run(self.out / BEST, self.model, self.optimizer)
-            self.kept_step = self.progress.best_step
+            run = load_run(self.out / BEST, self.model, self.optimizer)
+            self.kept_step = run["progress"]["step"]
         else:
             self.averaged = self.averaging.put_mean(self.progress.step)
         self.averaging.mix_in_base()
@@ -375,24 +375,28 @@ class Tuning(ABC, Generic[V]):
         there = has_checkpoint(self.out)
         check_place(self.out, there, resume)
         if there:
-            then, now = read_run(self.out / CHECKPOINT), self.identity
-            refuse_another_precision(self.out, then["precision"], now["precision"])
-            if what := another(then, now):
-                # Of a fingerprint, a long number, nobody could read a difference.
-                options = isinstance(now[what], dict)
-                said = f" ({difference(then[what], now[what])})" if options else ""
-                raise UsageError(
-                    f"{self.out} holds a run with another {what}{said}: give the same options as "
-                    "at its start."
-                )
+            refuse_another(self.out, read_run(self.out / CHECKPOINT), self.identity)
 
 
-def another(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first part of a run's identity that has changed; what was not noted then counts as same.
+def refuse_another(place: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a run of another identity; what was not noted then counts as same.
 
     (Runs of an older minirag did not note validation and test.)
+
+    Raises
+    ------
+    UsageError
+        If the identity ``now`` is not the one that the run in ``place`` began with.
     """
-    return next((what for what in now if what in then and then[what] != now[what]), None)
+    refuse_another_precision(place, then["precision"], now["precision"])
+    what = next((what for what in now if what in then and then[what] != now[what]), None)
+    if what is not None:
+        # Of a fingerprint, a long number, nobody could read a difference.
+        options = isinstance(now[what], dict)
+        said = f" ({difference(then[what], now[what])})" if options else ""
+        raise UsageError(
+            f"{place} holds a run with another {what}{said}: give the same options as at its start."
+        )
 
 
 def fits_bfloat16(model: nn.Module) -> bool:

@@ -6,7 +6,7 @@ and the summary is the answer. So nothing new is needed to learn it, neither a t
 Three baselines stand beside the result. **Lead-1** takes the first sentence of the text, which is
 hard to beat where writers say the main thing first. **One for all** gives every text the most
 typical summary of the training set: what the form alone is worth. **From scratch** is the same
-model with random weights, trained on the same data for as many steps.
+model with random weights, trained on the same data for as many steps at most.
 """
 
 from __future__ import annotations

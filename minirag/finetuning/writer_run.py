@@ -43,6 +43,7 @@ class WriterTuning(Tuning[V]):
     ) -> None:
         model = copy.deepcopy(base.model)
         super().__init__(base.name, model, base.tokenizer, data, config, out, machine, score)
+        self.notes.extend(data.notes)
 
     def encode(self) -> tuple[Layout, list[Any]]:
         """See :class:`Tuning`: the domain's exercises, and those for rehearsal."""

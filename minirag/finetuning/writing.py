@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.corpus.questions import ReadingExercise
-from minirag.errors import DataError
+from minirag.errors import DataError, UsageError
 from minirag.finetuning.base import Base
 from minirag.finetuning.batches import those_that_fit
 from minirag.finetuning.chat import knows_reading, prompts_for
@@ -57,7 +57,6 @@ class WritingData(FineTuneData):
     """
 
     max_new_tokens: int = 64  # of an answer
-    notes: tuple[str, ...] = ()  # what was left out, a sentence each
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -367,8 +366,12 @@ class Writing(WriterTuning[WritingValidation]):
         self, base: Base, data: WritingData, config: FineTuneConfig, out: Path, machine: Machine
     ) -> None:
         score = "ROUGE-L" if data.validation.domain else "general score"
+        if config.max_forgetting is not None and not data.validation.general:
+            raise UsageError(
+                f"nothing tells what {base.name} forgets of what it could do: leave "
+                "--max-forgetting out."
+            )
         super().__init__(base, data, config, out, machine, score)
-        self.notes.extend(data.notes)
 
     def measure(self, tests: EvaluationSet) -> WritingValidation:
         """See :func:`measure_writing`."""

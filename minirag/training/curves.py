@@ -41,10 +41,10 @@ class History:
 def save_curve(history: History, directory: Path, score: str = "exact match") -> list[Path]:
     """Write ``curve.json``, and ``curve.png`` if matplotlib is installed; returns what was written.
 
-    The file holds the loss averaged over windows that leave at most about 400 points. ``score``
+    The file holds the loss averaged over windows that leave 400 points at most. ``score``
     says on the picture what the validations' scores are.
     """
-    window = max(1, len(history.losses) // 400)
+    window = max(1, -(-len(history.losses) // 400))
     points = [[step, round(loss, 4)] for step, loss in history.averaged(window)]
     body = {
         "window": window,

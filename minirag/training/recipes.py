@@ -203,8 +203,8 @@ GPT_BASE = Recipe(
     ),
 )
 
-# Texts of one to four facts, in every form, half of them about made-up things. Nothing is asked, so
-# nothing needs to be easy first.
+# Texts of all kinds, nearly half of them about things of no list. What is asked of them is a text,
+# too, and nothing needs to be easy first.
 _TEXTS = dataclasses.replace(_FULL, passages=(0.7, 0.3), unanswerable=0.0, text=0.15)
 
 BERT_BASE = Recipe(

@@ -198,7 +198,7 @@ def _optimizer_state(
     for number, parameter in enumerate(parameters):
         ending = f".{names[id(parameter)]}"
         entries = {
-            name[len("optimizer.") : -len(ending)]: tensor
+            name[len("optimizer.") : -len(ending)]: tensor.clone()  # no part of the file
             for name, tensor in tensors.items()
             if name.startswith("optimizer.")
             and name.endswith(ending)

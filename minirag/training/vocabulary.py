@@ -15,7 +15,6 @@ from typing import Any
 
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, draw_exercise
-from minirag.corpus.grammar import LANGUAGES
 from minirag.corpus.questions import ReadingExercise
 from minirag.corpus.raft import domain_reading_set
 from minirag.text.reading_format import reading_example
@@ -45,10 +44,11 @@ def compare_vocabularies(
     text lacks, the share that falls into two or more pieces, all of them frequent in general text.
     """
     dice = Dice(seed, "vocabulary sample")
-    general = [_text(draw_exercise(dice, ExerciseMix())) for _ in range(n)]
+    mix = ExerciseMix(english=recipe.stages[-1].mix.english)
+    general = [_text(draw_exercise(dice, mix)) for _ in range(n)]
     domain = [
         _text(exercise)
-        for name, language in itertools.product(("medicine", "law"), LANGUAGES)
+        for name, language in itertools.product(("medicine", "law"), recipe.languages)
         for exercise in domain_reading_set(name, seed, language, n // 10)
     ]
     seen = _words(general)

@@ -288,4 +288,4 @@ class Attention(nn.Module):
             mixed, weights = attend(q, k, v, mask.keep, dropout)
             if record is not None:
                 record.append(weights.detach())
-        return mixed.view(B, H, T, E)
+        return mixed.reshape(B, H, T, E)  # kernels lay their output out as they like
