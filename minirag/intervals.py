@@ -28,6 +28,11 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def in_points(self) -> str:
+        """A difference of shares, for a sentence: ``+12.3 points [+8.0, +16.1]``."""
+        value, low, high = (100 * x for x in self)
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
 
 _DRAWS_AT_ONCE = 1 << 20  # numbers drawn in one go: 8 MB
 

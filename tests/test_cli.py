@@ -514,7 +514,8 @@ def test_calibrate(call, tmp_path) -> None:
     assert code == 0
     assert value["encoder"] == "tiny-encoder"
     assert "3 questions of small.json" in value["measured_on"]  # the impossible one is left out
-    assert value["command"] == "minirag calibrate --squad small.json --limit 600 --seed 1"
+    assert value["command"].startswith("minirag calibrate --squad ")
+    assert "--encoder" in value["command"]  # the score is another one with another encoder
     assert [len(value[key]) for key in ("right_refusals", "false_refusals")] == [3, 3]
     code, out, _ = call("calibrate", "--squad", squad)
     assert out.startswith("threshold ")

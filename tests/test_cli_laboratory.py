@@ -250,6 +250,9 @@ def test_ask_a_domain(call) -> None:
     value = json.loads(out)
     assert value["models"]["reader"]["name"] == "gpt-base-medicine-closed-book"
     assert (value["retrieved"], value["citations"]) == ([], [])
+    by_name = ("--reader", "gpt-base-medicine-closed-book")
+    code, out, _ = call("ask", question, "--domain", "medicine", *by_name, "--json")
+    assert json.loads(out)["models"]["reader"]["name"] == by_name[1]
     code, out, err = call("ask", question, "--domain", "medicine", *everything, "--explain")
     assert (code, err) == (0, "")
     assert "== prompt ==" in out or "refuses to answer" in " ".join(out.split())
@@ -307,6 +310,9 @@ def test_the_next_answer_reads_what_was_changed(call, news) -> None:
     assert (code, document["id"]) == (0, id)
     code, out, _ = call("kb", "show", news, id)
     assert out == f"{document['title']}\n\n{document['text']}\n"
+    call("kb", "change", news, id, "--text", "One\x1b[2J line\nand another.")
+    code, out, _ = call("kb", "show", news, id)
+    assert out.endswith("\n\nOne[2J line\nand another.\n")  # a document commands no terminal
     new = "The Quimbal lighthouse has been painted in ochre."
     code, out, _ = call("kb", "change", news, id, "--text", new)
     assert (code, "1 changed, 0 unchanged in " in out, " ms; now " in out) == (0, True, True)

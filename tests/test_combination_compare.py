@@ -98,6 +98,12 @@ def test_a_perfect_reader_is_right_where_the_passage_is(lab, perfect):
     assert by_name["base"].tokens < by_name["RAG"].tokens
 
 
+def test_arms_without_passages_search_nothing(lab, perfect):
+    questions, _, texts = lab
+    some = run_arms(ARMS[:2], perfect, questions, None, texts, timed=0)
+    assert [len(result.outcomes) for result in some] == [36, 36]
+
+
 def test_what_a_reader_has_answered_it_is_not_asked_again(lab, monkeypatch):
     asked = []
 

@@ -185,6 +185,13 @@ def test_beir_is_read_whole(tmp_path, packed, line_end):
     assert read.qrels == {"q1": {"d1": 2, "2": 0}, "q2": {"d3": 1, "gone": -1}}
 
 
+def test_judgments_are_not_packed(tmp_path):
+    folder = beir(tmp_path)
+    (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "test.tsv.gz")
+    with pytest.raises(DocumentError, match=r"no file .*test.tsv: a folder in BEIR's layout"):
+        read_beir(folder)
+
+
 @pytest.mark.parametrize(
     ("part", "text", "message"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from minirag.errors import CheckpointError, UsageError
 from minirag.retrieval.encoder import BiEncoder
 from minirag.text.tokenizer import Tokenizer
+from minirag.training.weights import weights_root
 from minirag.transformer.config import TransformerConfig
 from minirag.transformer.models import Encoder
 from minirag.transformer.pooling import TruncationWarning, pool
@@ -70,6 +73,19 @@ def test_pooling_reads_real_tokens_alone(pooling: str) -> None:
         torch.testing.assert_close(pooled[row], expected)
     full = pool(states, None, pooling)[2]  # type: ignore[arg-type]
     torch.testing.assert_close(full, pooled[2])
+
+
+def test_the_same_weights_pooled_otherwise_are_another_encoder(tmp_path: Path) -> None:
+    """A knowledge base of the one would give the other nonsense."""
+    place = shutil.copytree(weights_root() / "retriever", tmp_path / "retriever")
+    mean = BiEncoder.load(str(place))
+    config = place / "1_Pooling" / "config.json"
+    values = json.loads(config.read_text("utf-8"))
+    values |= {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    config.write_text(json.dumps(values), "utf-8")
+    first = BiEncoder.load(str(place))
+    assert (mean.pooling, first.pooling) == ("mean", "cls")
+    assert mean.fingerprint == BiEncoder.load("retriever").fingerprint != first.fingerprint
 
 
 def test_a_pooling_that_is_not_known_is_refused() -> None:

@@ -334,7 +334,11 @@ def test_a_chat_model_learns_in_its_own_format(tmp_path: Path) -> None:
     assert "in general" not in report.table()
     with pytest.raises(UsageError, match="nothing tells what tiny forgets"):
         finetune_summaries(
-            base, data, dataclasses.replace(CONFIG, max_forgetting=0.1), None, scratch_rate=None
+            base,
+            data,
+            dataclasses.replace(CONFIG, max_forgetting=0.1),
+            tmp_path / "b",
+            scratch_rate=None,
         )
 
 

@@ -19,6 +19,7 @@ OURS = Path(__file__).parent / "data" / "libreoffice_questions.jsonl"
     [
         ("Double-click the sheet tab.", ("double-click|context menu", "Sheet Tab"), True),
         ("Use the CONTEXT MENU of the sheet tab", ("double-click|context menu", "tab"), True),
+        ("Context menu, then Rename.", ("double-click | context menu",), True),
         ("Double-click the name.", ("double-click", "tab"), False),
         ("", ("tab",), False),
         ("anything", (), True),

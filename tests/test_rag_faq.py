@@ -91,6 +91,20 @@ def test_likeness_by_words_is_a_cosine_of_idf_vectors(drawn) -> None:
         assert cosines[place] == pytest.approx(cosines.max(), abs=1e-12)
 
 
+def test_of_equally_likely_ones_the_first_is_meant() -> None:
+    """Their sums of floats may differ in the last bit, as their words happen to be put in order."""
+    rng = np.random.default_rng(0)
+    every = [" ".join(f"w{n}" for n in rng.choice(4000, 9, replace=False)) for _ in range(300)]
+    faq = Faq(threshold=0.0)
+    for n, text in enumerate(every):
+        turned = " ".join(reversed(text.split()))
+        faq.add(
+            [FaqEntry(f"{n}", f"{text} a{n}", "x"), FaqEntry(f"{n} again", f"{turned} b{n}", "x")]
+        )
+    found = faq.ask_many(every)
+    assert [reply.nearest.id for reply in found if reply.nearest] == [str(n) for n in range(300)]
+
+
 def test_likeness_by_vectors_is_the_encoders_cosine(drawn) -> None:
     stored, queries = drawn
     encoder = HashEncoder(dim=9)

@@ -206,9 +206,16 @@ def test_the_thing_is_carried_from_turn_to_turn() -> None:
         ("Who makes it?", "Who makes febedum?"),
         ("How much is a library card?", "How much is a library card?"),
     ]:
-        searched = RULES.rewrite(question, history).text
-        assert searched == expected
-        history.append(Exchange(question, searched, "an answer"))
+        found = RULES.rewrite(question, history)
+        assert found.text == expected
+        history.append(Exchange(question, found.text, "an answer", found.rule))
+
+
+def test_what_was_asked_about_a_topic_is_carried_on() -> None:
+    """Its rewrite ends as it was typed, too, and yet it is no second question of two."""
+    asked = "what does it cost?"
+    whole = Exchange(asked, f"Library cards: {asked}", "an answer", "topic")
+    assert RULES.rewrite("Why?", [whole]).text == f"Library cards: {asked} Why?"
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

@@ -199,7 +199,8 @@ def cached_under(
     from minirag.retrieval.knowledge_base import KnowledgeBase
     from minirag.transformer.hub import cache_dir
 
-    key = hashlib.sha256(f"{name}\0{encoder.fingerprint}".encode()).hexdigest()[:24]
+    vectors = f"{encoder.fingerprint} {next(encoder.model.parameters()).dtype}"
+    key = hashlib.sha256(f"{name}\0{vectors}".encode()).hexdigest()[:24]
     place = cache_dir() / "knowledge-bases" / key
     try:
         base = KnowledgeBase.load(place, encoder)

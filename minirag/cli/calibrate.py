@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _squad(args: argparse.Namespace) -> int:
     """The least score of the best passage, for an encoder."""
+    from minirag.cli.runs import typed
     from minirag.rag.evaluation import best_scores, sample_questions
     from minirag.rag.threshold import calibrate, to_json
     from minirag.text.datasets import read_squad
@@ -102,7 +103,7 @@ def _squad(args: argparse.Namespace) -> int:
             f"{len(squad.paragraphs):,} paragraphs, with and without their own article; "
             "chosen on one half, counted on the other"
         ),
-        command=f"minirag calibrate --squad {args.squad.name} --limit {limit} --seed {args.seed}",
+        command=typed(args),
     )
     if args.json:
         print(json.dumps(to_json(calibration), indent=2))

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from minirag.cli import evaluate_dialogue
+from minirag.cli.answers import plain
 from minirag.cli.ask import PASSAGES, chat_reader, threshold
 from minirag.cli.bases import (
     READER,
@@ -324,8 +325,9 @@ def _own(args: argparse.Namespace) -> dict[str, object]:
     if show:
         for number, j in enumerate(judged, start=1):
             verdict = "right" if j.right else "WRONG"
-            print(f"{number:>2}. {j.question.text}\n    {verdict}: {j.answer or '(abstained)'}")
-            print(f"    cites {', '.join(j.cited) or 'nothing'}")
+            said = plain(j.answer or "(abstained)")
+            print(f"{number:>2}. {plain(j.question.text)}\n    {verdict}: {said}")
+            print(f"    cites {plain(', '.join(j.cited)) or 'nothing'}")
         print(f"\n{reader.name}, {base.encoder.name}, {counted(k, 'passage')}")
         print(f"{'':<16}{'share':>6}   95 % interval      n")
         for name, s in scores.items():

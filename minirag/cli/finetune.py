@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli.bases import show_bars
+
 if TYPE_CHECKING:
     from minirag.finetuning.config import FineTuneConfig
 
@@ -272,7 +274,7 @@ def _run_reading(args: argparse.Namespace) -> int:
         out,
         machine=this_machine(args.precision),
         resume=args.resume,
-        bar=not args.json and sys.stderr.isatty(),
+        bar=show_bars(args),
         tell=(lambda _: None) if args.json else tell,
         command=typed(args),
     )

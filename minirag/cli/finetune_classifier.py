@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.bases import show_bars
 from minirag.cli.finetune import config_of, tell
 from minirag.errors import UsageError
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         out,
         machine=this_machine(args.precision),
         resume=args.resume,
-        bar=not args.json and sys.stderr.isatty(),
+        bar=show_bars(args),
         tell=say,
         command=typed(args),
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.bases import show_bars
 from minirag.cli.finetune import config_of, given, refuse_scratch, tell
 from minirag.cli.runs import typed
 from minirag.errors import UsageError
@@ -113,7 +114,7 @@ def _summarise(
     out = _place(args, base)
     return out, finetune_summaries(
         base, data, config, out, scratch_rate=rate, machine=this_machine(args.precision),
-        resume=args.resume, bar=_bar(args), tell=say, command=typed(args),
+        resume=args.resume, bar=show_bars(args), tell=say, command=typed(args),
     )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def _generate(
     out = _place(args, base)
     return out, finetune_text(
         base, data, config, out, n_samples=args.samples, machine=this_machine(args.precision),
-        resume=args.resume, bar=_bar(args), tell=say, command=typed(args),
+        resume=args.resume, bar=show_bars(args), tell=say, command=typed(args),
     )  # fmt: skip
 
 
@@ -202,7 +203,3 @@ def _place(args: argparse.Namespace, base: Base) -> Path:
     source = args.data.name.partition(".")[0] if args.data else args.domain
     out: Path = args.out or Path("runs") / f"{base.name}-{source}-{args.task}"
     return out
-
-
-def _bar(args: argparse.Namespace) -> bool:
-    return not args.json and sys.stderr.isatty()

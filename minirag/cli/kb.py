@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minirag.cli.answers import plain
 from minirag.cli.bases import (
     add_encoder_options,
     changing,
@@ -146,7 +147,7 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(vars(document), ensure_ascii=False))
     else:
-        print(f"{document.title}\n\n{document.text}" if document.title else document.text)
+        print(plain(f"{document.title}\n\n{document.text}" if document.title else document.text))
     return 0
 
 

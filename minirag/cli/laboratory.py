@@ -114,6 +114,7 @@ def open_laboratory(
     from minirag.combination.live import ARM_OF, answering, live_documents, reader_directory
     from minirag.rag.pipeline import Settings
     from minirag.rag.reading import TrainedReader
+    from minirag.training.weights import shipped_or_other
 
     for option, given in (
         ("--quote", args.quote),
@@ -152,7 +153,9 @@ def open_laboratory(
     arm = args.arm or "raft"
     try:
         place = reader_directory(
-            ARM_OF[arm].reader, label.domain, None if args.reader is None else Path(args.reader)
+            ARM_OF[arm].reader,
+            label.domain,
+            None if args.reader is None else Path(shipped_or_other(args.reader)),
         )
     except ModelUnavailable:
         if args.arm is not None or args.reader is not None:

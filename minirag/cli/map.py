@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minirag.cli.bases import check_counts, check_place, check_png, show_bars
+from minirag.cli.finetune import tell
 from minirag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _measure(args: argparse.Namespace) -> MeasuredMap:
         out,
         bench,
         command=_command(args),
-        tell=(lambda _: None) if args.json else _tell,
+        tell=(lambda _: None) if args.json else tell,
     )
     for measured in rounds:
         measured.save(out / MAP)
@@ -172,9 +173,3 @@ def _command(args: argparse.Namespace) -> str:
             continue
         words.append(f"--{name}" if value is True else f"--{name} {Path(str(value)).name}")
     return " ".join(words)
-
-
-def _tell(text: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)  # above the bar, if there is one

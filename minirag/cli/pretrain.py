@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minirag.cli.bases import show_bars
 from minirag.cli.runs import of_chosen_length
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         watching=Watching(
             validate_every=0 if args.json else max(1, min(500, recipe.steps // 4)),
             report_questions=args.questions,
-            bar=not args.json,
+            bar=show_bars(args),
         ),
         command=f"{asked} --steps {recipe.steps} --seed {args.seed}",
     )

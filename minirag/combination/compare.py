@@ -153,9 +153,11 @@ def run_arms(
         How many questions are asked once more, one by one; with 0 the seconds are 0, too.
     """
     asked = [question for some in questions.values() for question in some]
-    found = found_documents(retriever, asked, k, least_shared=least_shared, progress=progress)
+    arms, found = list(arms), list[list[str]]([[]] * len(asked))
+    if any(arm.evidence != "none" for arm in arms):
+        found = found_documents(retriever, asked, k, least_shared=least_shared, progress=progress)
     results = []
-    for arm in tqdm(list(arms), desc="asking", unit="arm", disable=not progress, leave=False):
+    for arm in tqdm(arms, desc="asking", unit="arm", disable=not progress, leave=False):
         model = readers.models[arm.reader]
         kept = arm.evidence == "golden"
         given = [

@@ -267,7 +267,7 @@ class _Arms:
             bar.set_description(said.arms[arm.name])
             reader = self.cast.readers[arm.reader]
             readers = Readers(reader.tokenizer, {arm.reader: reader.model})
-            (result,) = run_arms([arm], readers, questions, retriever, texts)
+            (result,) = run_arms([arm], readers, questions, retriever, texts, timed=0)
             for slice in SLICES:
                 right = [outcome.right for outcome in result.of(slice)]
                 interval = wilson_interval(sum(right), len(right))

@@ -94,7 +94,10 @@ class Conversation:
         UsageError
             If the question is empty, or too long for the reader's context.
         """
-        history = [Exchange(turn.question, turn.searched, turn.result.text) for turn in self._turns]
+        history = [
+            Exchange(turn.question, turn.searched, turn.result.text, turn.rewrite.rule)
+            for turn in self._turns
+        ]
         rewrite = self.rewriter.rewrite(question, history)
         if rewrite.rule is not None and on_rewrite is not None:
             on_rewrite(rewrite)

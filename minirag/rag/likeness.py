@@ -97,7 +97,8 @@ class ByWords:
             for word in has:
                 postings.setdefault(word, []).append(id)
         lengths = {
-            id: math.sqrt(sum(_idf(len(postings[word]), len(held)) ** 2 for word in has))
+            # sorted: floats add up the same in any run
+            id: math.sqrt(sum(_idf(len(postings[word]), len(held)) ** 2 for word in sorted(has)))
             for id, has in held.items()
         }
         return ByWords(held, {word: tuple(ids) for word, ids in postings.items()}, lengths)
@@ -111,13 +112,14 @@ class ByWords:
             return None
         shared: Counter[str] = Counter()
         total = 0.0
-        for word in sorted(asked):  # sorted: floats add up the same in any run
+        for word in sorted(asked):
             ids = self.postings.get(word, ())
             weight = _idf(len(ids), len(self.held)) ** 2
             total += weight
             for id in ids:
                 shared[id] += weight  # type: ignore[assignment]  # Counter sums floats, too
-        best = max(self.held, key=lambda id: shared[id] / (self.lengths[id] or 1.0))
+        # what differs in its last bits alone, by the order of adding up, is as near
+        best = max(self.held, key=lambda id: round(shared[id] / (self.lengths[id] or 1.0), 9))
         likeness = shared[best] / ((self.lengths[best] * math.sqrt(total)) or 1.0)
         return best, min(1.0, likeness)
 

@@ -117,7 +117,7 @@ def check_documents(path: Path, questions: Sequence[OwnQuestion], ids: Container
 def holds_words(answer: str, words: Sequence[str]) -> bool:
     """Whether the answer holds one alternative of every entry, in any case."""
     answer = answer.lower()
-    return all(any(a.lower() in answer for a in entry.split("|")) for entry in words)
+    return all(any(a.strip().lower() in answer for a in entry.split("|")) for entry in words)
 
 
 def judge(

@@ -45,6 +45,7 @@ class Exchange:
     question: str  # as typed
     searched: str  # as searched: the same, or rewritten
     answer: str
+    rule: str | None = None  # by which it was rewritten
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Rewrite:
 
     text: str
     rule: str | None = None  # why it was rewritten; None: it stands alone and is left as it is
+
+
+_TOGETHER = "question"  # the rule that puts two questions side by side
 
 
 class Rewriter(Protocol):
@@ -205,8 +209,10 @@ def _leaves_out(asked: _Asked, forms: Forms) -> bool:
 
 def _together(last: Exchange, question: str) -> Rewrite:
     """Both questions; of a question that was put together itself, its first part."""
-    before = last.searched.removesuffix(last.question).strip() or last.searched
-    return Rewrite(f"{before} {question.strip()}", "question")
+    before = last.searched
+    if last.rule == _TOGETHER:
+        before = before.removesuffix(last.question.strip()).strip()
+    return Rewrite(f"{before} {question.strip()}", _TOGETHER)
 
 
 def _article(text: str, start: int, forms: Forms) -> tuple[str, int]:

@@ -92,12 +92,14 @@ class BiEncoder:
                 f"{files.name} is a {model.config.kind}; vectors come from an encoder, "
                 "such as all-MiniLM-L6-v2."
             )
+        pooling = pooling_of(files.directory)
         return cls(
             model,
             Tokenizer.load(files.directory),
             name=files.name,
-            fingerprint=files.fingerprint,
-            pooling=pooling_of(files.directory),
+            # the same weights pooled in another way are another encoder
+            fingerprint=files.fingerprint + ("" if pooling == "mean" else f"-{pooling}"),
+            pooling=pooling,
             max_tokens=max_tokens_of(files.directory),
             question_model=_question_model(files.directory, model, dtype),
         )

@@ -234,7 +234,8 @@ def _check_layout(directory: Path, split: str) -> None:
         raise DocumentError(f"there is no file or folder {directory}: check the name.")
     files = ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv")
     for name in files:
-        if not (directory / name).exists() and not (directory / f"{name}.gz").exists():
+        packed = name.endswith(".jsonl") and (directory / f"{name}.gz").exists()
+        if not (directory / name).exists() and not packed:
             raise DocumentError(
                 f"there is no file {directory / name}: a folder in BEIR's layout holds "
                 f"{', '.join(files)}."

@@ -219,9 +219,8 @@ def _sides(row: dict[str, Any]) -> str:
 
 
 def in_points(row: dict[str, Any]) -> str:
-    """``+12.3 points [+8.0, +16.1]``."""
-    value, low, high = (100 * x for x in row["value"])
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    """Its difference, for a sentence."""
+    return Interval(*row["value"]).in_points()
 
 
 def cells(

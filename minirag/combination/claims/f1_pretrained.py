@@ -114,9 +114,9 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
         says,
         when,
         f"With {at} and equally many steps the pretrained model is "
-        f"{scoring.in_points(number)} ahead; from scratch, all the data gives "
+        f"{number.in_points()} ahead; from scratch, all the data gives "
         f"{all_scratch:.3f}, which fine-tuning reaches with {reached}. In "
-        f"1/{patient / hurried:g} of the time it is {scoring.in_points(in_less_time)} ahead.",
+        f"1/{patient / hurried:g} of the time it is {in_less_time.in_points()} ahead.",
         number,
         f"fine-tuned minus from scratch, exact match, {at}",
         {

@@ -60,8 +60,8 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
         says,
         when,
         f"{lower:g}, the best lower rate on development seeds, against the pretraining rate "
-        f"{settings.pretraining_rate:g}: {scoring.in_points(gained)} in the domain, "
-        f"{scoring.in_points(kept)} in general.",
+        f"{settings.pretraining_rate:g}: {gained.in_points()} in the domain, "
+        f"{kept.in_points()} in general.",
         gained,
         f"exact match in the domain at the rate {lower:g} minus at {settings.pretraining_rate:g}",
         {

@@ -119,8 +119,8 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     return Verdict(
         says,
         when,
-        f"The upper half alone against all layers: {scoring.in_points(number)} in the domain, "
-        f"{scoring.in_points(Interval(*half['general beside all layers']))} in general, an epoch "
+        f"The upper half alone against all layers: {number.in_points()} in the domain, "
+        f"{Interval(*half['general beside all layers']).in_points()} in general, an epoch "
         f"{faster:.1f} times as fast.",
         number,
         "exact match in the domain, upper half minus all layers",

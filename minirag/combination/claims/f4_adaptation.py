@@ -81,8 +81,8 @@ def run(settings: Fitting, bench: Workbench) -> Verdict:
     return Verdict(
         says,
         when,
-        f"Reading the domain's passages gains {scoring.in_points(number)}, its facts by heart "
-        f"{scoring.in_points(learned)}; going on with its texts divides their perplexity by "
+        f"Reading the domain's passages gains {number.in_points()}, its facts by heart "
+        f"{learned.in_points()}; going on with its texts divides their perplexity by "
         f"{divided.value:.2f} [{divided.low:.2f}, {divided.high:.2f}].",
         number,
         "exact match in the domain after fine-tuning to read (raft) minus before",

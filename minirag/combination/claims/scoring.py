@@ -107,9 +107,3 @@ def plot(axes: Any, xs: Sequence[float], cells: Sequence[dict[str, Any]], label:
     axes.errorbar(
         xs, [score[0] for score in scores], yerr=[below, above], marker="o", capsize=3, label=label
     )
-
-
-def in_points(interval: Interval) -> str:
-    """A difference of shares, for a sentence: ``+12.3 points [+8.0, +16.1]``."""
-    value, low, high = (100 * x for x in interval)
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
