@@ -28,7 +28,7 @@ class Settings(ByHeart):
     """X2's."""
 
     passes: int = 8
-    sizes: tuple[int, ...] = (48, 192, 768)  # entities; those of the smallest are asked about
+    sizes: tuple[int, ...] = (48, 96, 192)  # entities; those of the smallest are asked about
 
 
 def _middle(settings: Settings) -> int:
