@@ -20,13 +20,13 @@ class ModelUnavailable(MiniragError):
 
 
 class DocumentError(MiniragError):
-    """The documents given can't be read, or there are none."""
+    """The documents (or other files) given are not there, can't be read, or hold none."""
 
     exit_code = 3
 
 
 class StoreError(MiniragError):
-    """A saved index or knowledge base is missing, damaged, or made by another encoder."""
+    """A saved index, knowledge base or run is missing, damaged, or made by something else."""
 
     exit_code = 4
 

@@ -188,9 +188,9 @@ class MeasuredMap:
             return cls(body["about"], tuple(_place(values) for values in body["places"]))
         except FileNotFoundError:
             raise DataError(
-                f"no map has been measured yet: there is no {path}. Measure one with `minirag map "
-                "--run --out DIR` (hours; --reduced: a minute or so, to see how it goes), then "
-                "give --map DIR/map.json."
+                f"there is no map {path}: check the name, or measure one with `minirag map --run "
+                "--out DIR` (hours; --reduced: a minute or so, to see how it goes) and give --map "
+                "DIR/map.json."
             ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

@@ -40,7 +40,7 @@ class Frame:
             return result.text
         if isinstance(result, Unmentioned):
             return (
-                "Los documentos no parecen mencionar aquello de lo que se pregunta: el mejor "
+                "Los documentos no parecen mencionar aquello por lo que se pregunta: el mejor "
                 f"pasaje comparte pocas palabras raras con la pregunta ({result.shared:.2f}), y "
                 f"por debajo de {result.least:.2f} la respuesta trataría de otra cosa."
             )
@@ -91,7 +91,7 @@ FRAMES = {
         nearest="De todos modos, los pasajes más cercanos:",
         similarity="similitud",
         shared="palabras raras",
-        quoted="la respuesta está ahí palabra por palabra, caracteres {start} a {end}",
+        quoted="la respuesta está ahí palabra por palabra, caracteres {start} al {end}",
         holds="contiene el {share:.0%} de las palabras de la respuesta ({by})",
         by_the_model="citado por el modelo",
         by_words="hallado comparando palabras",

@@ -13,6 +13,7 @@ from minirag.cli import laboratory
 from minirag.cli.answer_texts import FRAMES, Frame
 from minirag.cli.answers import answer_as_json, print_explanation, print_piece, print_result
 from minirag.cli.bases import (
+    ENCODER,
     READER,
     add_encoder_options,
     add_retriever_option,
@@ -104,7 +105,9 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         help=f"writes the answer (default: {READER}; with --domain the arm's)",
     )
     add_retriever_option(parser)
-    add_encoder_options(parser)
+    add_encoder_options(
+        parser, f"of a knowledge base its own; with --domain: retriever; else {ENCODER}"
+    )
     parser.add_argument(
         "--max-new-tokens", type=int, default=96, metavar="N", help="longest answer (default: 96)"
     )

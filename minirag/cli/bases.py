@@ -27,13 +27,12 @@ ENCODERS = (ENCODER, "retriever")  # those that have a name; the second is the l
 READER = "SmolLM2-135M-Instruct"
 
 
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every verb that makes vectors."""
+def add_encoder_options(parser: argparse.ArgumentParser, default: str = ENCODER) -> None:
+    """Options of every verb that makes vectors; ``default`` says what is taken if none is given."""
     parser.add_argument(
         "--encoder",
         metavar="MODEL",
-        help="makes the vectors: a name or a directory (default: a knowledge base's own; with "
-        f"--domain: retriever; else: {ENCODER})",
+        help=f"makes the vectors: a name or a directory (default: {default})",
     )
     parser.add_argument(
         "--precision",

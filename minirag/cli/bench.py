@@ -10,6 +10,8 @@ from typing import Any
 
 from minirag.cli.bases import check_counts, check_png
 from minirag.cli.runs import typed
+from minirag.cli.stray import refuse_stray, was_typed
+from minirag.errors import UsageError
 
 _DESCRIPTION = """\
 Measure speed beside the libraries that are known for it, in one process, turn
@@ -70,14 +72,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+_GO_WITH = {  # options that some of them have
+    "--precision": ("encode", "generate", "train", "finetune"),
+    "--large": ("search", "index"),
+    "--avx2": ("search", "index"),
+    "--picture": ("passages",),
+    "--questions": ("passages",),
+    **dict.fromkeys(("--model", "--way", "--freeze", "--rounds", "--batch-tokens"), ("finetune",)),
+}
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from minirag.errors import UsageError
-
     check_counts(args, "threads", "rounds", "batch_tokens", "questions")
+    refuse_stray(args, _GO_WITH, args.what, "`bench {}`")
+    if args.freeze:
+        for option in ("--model", "--way"):
+            if was_typed(args, option):
+                raise UsageError(
+                    f"{option} does not go with --freeze, which trains a model of its own: leave "
+                    "one of them out."
+                )
     if args.picture is not None:
-        if args.what != "passages":
-            raise UsageError(f"--picture goes with `bench passages`, not with `bench {args.what}`.")
         check_png("--picture", args.picture)
     results = _BENCHES[args.what](args)
     if args.json:

@@ -157,7 +157,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add = parser.add_argument
     for question in _QUESTIONS:
-        text = f"{question.hint} (default: {_shown(question)})".replace("%", "%%")
+        answers = f"{question.hint}; default: {_shown(question)}"
+        text = f"{question.asks} ({answers})".replace("%", "%%")
         if question.read is _yes:
             add(question.option, dest=question.name, action="store_const", const="yes",
                 help="every answer must name its source")  # fmt: skip

@@ -189,7 +189,7 @@ def _lines(claim: Claim[Any], entry: dict[str, Any]) -> str:
         )
         said += [
             f"-> {verdict}",
-            f"{result['number']:+.3f} [{low:+.3f}, {high:+.3f}]: {result['what the number is']}",
+            f"{result['number']:.3f} [{low:.3f}, {high:.3f}]: {result['what the number is']}",
             result["reason"],
             f"seeds {', '.join(map(str, result['seeds']))}; {result['command']}; {entry['file']}",
         ]

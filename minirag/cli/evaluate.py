@@ -10,6 +10,7 @@ from minirag.cli import evaluate_dialogue
 from minirag.cli.answers import plain
 from minirag.cli.ask import PASSAGES, chat_reader, threshold
 from minirag.cli.bases import (
+    ENCODER,
     READER,
     add_encoder_options,
     add_retriever_option,
@@ -24,6 +25,7 @@ from minirag.cli.bases import (
     threshold_for,
 )
 from minirag.cli.runs import typed
+from minirag.cli.stray import refuse_stray
 
 K = 3  # passages read on SQuAD: what is written down in lessons/results was measured so
 
@@ -143,7 +145,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="answers in the documents' words, as `ask --quote` gives (default with --squad)",
     )
-    add_encoder_options(parser)
+    add_encoder_options(
+        parser,
+        f"of --kb its own; --laboratory: {RETRIEVER}; --follow-ups, --faq: none, by words alone; "
+        f"else {ENCODER}",
+    )
     evaluate_dialogue.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no bars")
     parser.set_defaults(run=run)
@@ -151,7 +157,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    _refuse_stray_options(args)
+    refuse_stray(args, _GO_WITH, _measurement(args))
     if args.model is not None:
         return _model(args)
     args.seed = args.seed or 0
@@ -170,39 +176,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-# Options that some of the measurements have; their defaults are no values.
-_GO_WITH = {
-    "docs": ("questions",),
-    "kb": ("questions",),
-    "limit": ("squad", "model", "laboratory", "follow_ups", "faq"),
-    "retrieval_only": ("squad",),
-    "k": ("squad", "questions", "follow_ups"),
-    "threshold": ("squad", "questions", "faq"),
-    "retriever": ("squad", "beir", "questions", "laboratory", "follow_ups"),
-    "peers": ("beir",),
-    "prose": ("squad", "questions"),
-    "quote": ("squad", "questions"),
-    "picture": ("faq",),
+RETRIEVER = "retriever"  # ours, for the invented world
+_MEASUREMENTS = (
+    "--squad", "--beir", "--questions", "--model", "--laboratory", "--follow-ups", "--faq"
+)  # fmt: skip
+_GO_WITH = {  # options that some of them have
+    "--docs": ("--questions",),
+    "--kb": ("--questions",),
+    "--limit": ("--squad", "--model", "--laboratory", "--follow-ups", "--faq"),
+    "--passages": ("--laboratory",),
+    "--retrieval-only": ("--squad",),
+    "-k": ("--squad", "--questions", "--follow-ups"),
+    "--threshold": ("--squad", "--questions", "--faq"),
+    "--retriever": ("--squad", "--beir", "--questions", "--laboratory", "--follow-ups"),
+    "--peers": ("--beir",),
+    "--prose": ("--squad", "--questions"),
+    "--quote": ("--squad", "--questions"),
+    "--picture": ("--faq",),
 }
 
 
-def _refuse_stray_options(args: argparse.Namespace) -> None:
-    """An option that would be passed over is told: whoever gave it believes that it counts."""
-    from minirag.errors import UsageError
-
-    names = ("squad", "beir", "questions", "model", "laboratory", "follow_ups", "faq")
-    (what,) = (name for name in names if getattr(args, name) is not None)
-    for option, measurements in _GO_WITH.items():
-        if getattr(args, option) not in (None, False) and what not in measurements:
-            wanted = " or ".join(map(_typed, measurements))
-            raise UsageError(
-                f"{_typed(option)} goes with {wanted}, and {_typed(what)} was given: leave it out."
-            )
-
-
-def _typed(name: str) -> str:
-    """An option as it is typed."""
-    return "-k" if name == "k" else "--" + name.replace("_", "-")
+def _measurement(args: argparse.Namespace) -> str:
+    """What is measured, as it was asked for."""
+    (what,) = (
+        name for name in _MEASUREMENTS if getattr(args, name[2:].replace("-", "_")) is not None
+    )
+    return what
 
 
 def _model(args: argparse.Namespace) -> int:
@@ -264,7 +263,7 @@ def _beir(args: argparse.Namespace) -> dict[str, object]:
 def _laboratory(args: argparse.Namespace) -> dict[str, object]:
     from minirag.retrieval.retrieval_tests import WAYS, evaluate_retriever, table
 
-    encoder = load_encoder(args.encoder, args.precision)
+    encoder = load_encoder(args.encoder or RETRIEVER, args.precision)
     scores = evaluate_retriever(
         encoder,
         args.laboratory,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirag.cli.bases import counted, load_encoder, show_bars
+from minirag.cli.bases import check_png, counted, load_encoder, show_bars
 from minirag.errors import UsageError
 from minirag.pictures import new_figure, save_png
 
@@ -97,6 +97,8 @@ def faq(args: argparse.Namespace) -> dict[str, object]:
     from minirag.rag.faq_curve import at_threshold, curve, faq_queries, threshold_for
 
     seeds, n = _seeds_and_n(args)
+    if args.picture is not None:
+        check_png("--picture", args.picture)
     if not 0 < args.precision_wanted <= 1:
         raise UsageError(f"--precision-wanted is {args.precision_wanted}: give a share up to 1.")
     encoder = _encoder(args)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minirag.cli.bases import show_bars
+from minirag.cli.stray import refuse_stray, was_typed
+from minirag.errors import UsageError
 
 if TYPE_CHECKING:
     from minirag.finetuning.config import FineTuneConfig
@@ -74,7 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         choices=("closed-book", "raft", "pretraining"),
         help="default: raft",
     )
-    add("--out", type=Path, metavar="DIR", help="default: runs/BASE-DOMAIN-WAY")
+    add("--out", type=Path, metavar="DIR", help="default: in runs/, named by base, data and task")
     add("--resume", action="store_true", help="go on with the run in --out")
 
     data = parser.add_argument_group("data").add_argument
@@ -83,7 +85,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     data("--test", type=Path, metavar="FILE", help="default: a tenth of --data")
     data("--text-column", default="text", metavar="NAME", help="of --data (default: text)")
-    data("--language", choices=("en", "es", "both"), default="both", help="default: both")
+    data(
+        "--language", choices=("en", "es", "both"), default="both",
+        help="default: both; with --data, of lines that name none: en",
+    )  # fmt: skip
     data(
         "--entities",
         type=int,
@@ -121,35 +126,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--rehearsal",
         type=float,
         metavar="SHARE",
-        help="of general exercises among the tokens, against forgetting (default: by the way)",
+        help="of general exercises among the tokens, against forgetting (default: as the way has it)",
     )
 
     much = parser.add_argument_group("how long and how fast").add_argument
-    much("--epochs", type=int, metavar="N", help="default: by the way")
+    much("--epochs", type=int, metavar="N", help="default: as the way has it")
     much("--steps", type=int, metavar="N", help="end after N steps at the latest")
-    much("--rate", type=float, metavar="R", help="the peak; default: by the way")
+    much("--rate", type=float, metavar="R", help="the peak; default: as the way has it")
     much(
         "--schedule", choices=("linear", "cosine", "slanted", "constant"),
-        help="how the rate falls (default: by the way, mostly linear)",
+        help="how the rate falls (default: as the way has it, mostly linear)",
     )  # fmt: skip
-    much("--warmup", type=float, default=0.06, metavar="SHARE", help="of the steps")
+    much("--warmup", type=float, default=0.06, metavar="SHARE", help="of the steps (default: 0.06)")
     much(
         "--optimizer",
         choices=("adamw", "muon"),
-        help="what moves the matrices; default: by the way",
+        help="what moves the matrices; default: as the way has it",
     )
-    much("--weight-decay", type=float, default=0.01, metavar="D", help="of matrices")
-    much("--batch-tokens", type=int, metavar="N", help="default: by the task, 4096 for reading")
+    much(
+        "--weight-decay", type=float, default=0.01, metavar="D", help="of matrices (default: 0.01)"
+    )
+    much(
+        "--batch-tokens",
+        type=int,
+        metavar="N",
+        help="default: as the task has it, 4096 for reading",
+    )
     much("--accumulate", type=int, default=1, metavar="N", help="batches a step (default: 1)")
 
     kept = parser.add_argument_group("what is kept").add_argument
     kept(
         "--average", type=float, metavar="SHARE",
-        help="of the run, its last, whose weights' mean is kept; 0: no mean (default: by the way)",
+        help="of the run, its last, whose weights' mean is kept; 0: no mean (default: as the way has it)",
     )  # fmt: skip
     kept(
         "--base-share", type=float, metavar="SHARE",
-        help="of the base's weights mixed in, against forgetting (default: by the way)",
+        help="of the base's weights mixed in, against forgetting (default: as the way has it)",
     )  # fmt: skip
 
     which = parser.add_argument_group("which weights move").add_argument
@@ -169,7 +181,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     which("--cache", action="store_true", help="compute the frozen lower layers once")
 
     watch = parser.add_argument_group("validation").add_argument
-    watch("--validate-every", type=int, metavar="N", help="steps (default: by the task)")
+    watch("--validate-every", type=int, metavar="N", help="steps (default: as the task has it)")
     watch(
         "--patience",
         type=int,
@@ -192,7 +204,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
 
     watch("--scratch-rate", type=float, metavar="R",
-          help="of the baseline from random weights (default: by the task)")  # fmt: skip
+          help="of the baseline from random weights (default: as the task has it)")  # fmt: skip
     watch("--no-scratch", action="store_true", help="leave that baseline out")
 
     add("--seed", type=int, default=0, metavar="N", help="of order, rehearsal and adapters")
@@ -208,10 +220,50 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+_WRITING, _CLASSES = ("summarise", "generate"), ("sentiment", "documents")
+_GO_WITH = {  # options that some of the tasks have
+    "--way": ("reading",),
+    "--unanswerable": ("reading",),
+    "--paraphrases": ("reading", "generate"),
+    "--exercises": ("reading", "summarise"),
+    "--entities": ("reading", "generate"),
+    "--changing": ("reading", "generate"),
+    "--rehearsal": ("reading", *_WRITING),
+    "--max-forgetting": ("reading", *_WRITING),
+    "--text-column": (*_CLASSES, *_WRITING),
+    "--test": (*_CLASSES, "summarise"),
+    "--scratch-rate": (*_CLASSES, "summarise"),
+    "--no-scratch": (*_CLASSES, "summarise"),
+    **dict.fromkeys(
+        ("--validation", "--label-column", "--texts", "--pooling", "--max-tokens", "--batch-texts"),
+        _CLASSES,
+    ),
+    "--summary-column": ("summarise",),
+    "--lower-case": ("summarise",),
+    **dict.fromkeys(("--most-characters", "--limit", "--full"), _WRITING),
+    **dict.fromkeys(("--question-column", "--general", "--samples"), ("generate",)),
+}
+_OF_THE_LABORATORY = (
+    "--domain", "--entities", "--changing", "--world-seed", "--paraphrases", "--exercises",
+    "--unanswerable", "--texts",
+)  # fmt: skip
+_OF_A_FILE = (
+    "--test", "--validation", "--text-column", "--label-column", "--summary-column",
+    "--question-column", "--lower-case", "--limit", "--most-characters", "--general",
+)  # fmt: skip
+
+
 def run(args: argparse.Namespace) -> int:
     """Fine-tune for the task."""
+    refuse_stray(args, _GO_WITH, args.task, "--task {}")
+    for option in _OF_A_FILE if args.data is None else _OF_THE_LABORATORY:
+        if was_typed(args, option):
+            raise UsageError(
+                f"{option} goes with --data: without it, the laboratory's texts are learned."
+                if args.data is None
+                else f"{option} is about the laboratory's data: leave it out with --data."
+            )
     if args.task in TASKS:
-        _refuse_for_tasks(args)
         code: int = importlib.import_module(TASKS[args.task]).run(args)
         return code
     return _run_reading(args)
@@ -220,7 +272,6 @@ def run(args: argparse.Namespace) -> int:
 def _run_reading(args: argparse.Namespace) -> int:
     """Fine-tune a reader, and print adaptation and forgetting."""
     from minirag.cli.runs import typed
-    from minirag.errors import UsageError
     from minirag.finetuning.base import Base
     from minirag.finetuning.config import RECIPES, RECIPES_WITHOUT_MEAN, LaboratoryData
     from minirag.finetuning.finetune import finetune
@@ -229,9 +280,6 @@ def _run_reading(args: argparse.Namespace) -> int:
     from minirag.text.readers import JSONL_SUFFIXES
     from minirag.transformer.machine import this_machine
 
-    if args.test is not None:
-        raise UsageError("--test goes with a --task such as sentiment: leave it out.")
-    refuse_scratch(args)
     # How long a run on other people's data should be, only validation can tell.
     recipes = RECIPES if args.data is None else RECIPES_WITHOUT_MEAN
     config = config_of(args, recipes[args.way])
@@ -287,25 +335,13 @@ def _run_reading(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_for_tasks(args: argparse.Namespace) -> None:
-    """Of a share of exercises that only the task reading is made of."""
-    from minirag.errors import UsageError
-
-    if args.unanswerable is not None:
-        raise UsageError("--unanswerable goes with the task reading: leave it out.")
-
-
 def _refuse_other_ways(args: argparse.Namespace) -> None:
-    """Of numbers that the way of learning, or data of one's own, has no use for."""
-    from minirag.errors import UsageError
-
+    """Of numbers that the way of learning has no use for."""
     for option, number, ways in (
         ("--exercises", args.exercises, ("raft",)),
         ("--unanswerable", args.unanswerable, ("raft",)),
         ("--paraphrases", args.paraphrases, ("closed-book", "pretraining")),
     ):
-        if number is not None and args.data is not None:
-            raise UsageError(f"{option} is about the laboratory's data: leave it out with --data.")
         if number is not None and args.way not in ways:
             raise UsageError(
                 f"{option} says nothing to the way {args.way}: it goes with --way "
@@ -325,20 +361,8 @@ def tell(text: str) -> None:
     tqdm.write(text, file=sys.stderr)  # above the bar, if there is one
 
 
-def refuse_scratch(args: argparse.Namespace) -> None:
-    """Of a task that has no baseline from random weights."""
-    from minirag.errors import UsageError
-
-    if args.scratch_rate is not None or args.no_scratch:
-        raise UsageError(
-            f"--task {args.task} has no baseline from random weights: leave --scratch-rate and "
-            "--no-scratch out."
-        )
-
-
 def config_of(args: argparse.Namespace, recipe: FineTuneConfig) -> FineTuneConfig:
     """The options' configuration; where nothing is given, the recipe's."""
-    from minirag.errors import UsageError
     from minirag.finetuning.config import FineTuneConfig, Lora
 
     if args.lora is None and not (args.lora_alpha is None and args.lora_targets is None):

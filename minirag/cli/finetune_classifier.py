@@ -89,8 +89,6 @@ def _data(args: argparse.Namespace) -> LabelledData:
     from minirag.finetuning.laboratory_texts import LaboratoryTexts, laboratory_texts
 
     if args.data is None:
-        if args.test or args.validation:
-            raise UsageError("--test and --validation go with --data: give the training's texts.")
         languages = ("en", "es") if args.language == "both" else (args.language,)
         return laboratory_texts(
             LaboratoryTexts(args.task, args.domain, languages, args.world_seed, args.texts)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minirag.cli.bases import show_bars
-from minirag.cli.finetune import config_of, given, refuse_scratch, tell
+from minirag.cli.finetune import config_of, given, tell
 from minirag.cli.runs import typed
-from minirag.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +75,8 @@ def _summarise(
     )
     from minirag.transformer.machine import this_machine
 
-    if args.question_column is not None or args.general is not None:
-        raise UsageError("--question-column and --general go with --task generate: leave them out.")
     config = _config(args, RECIPE, base, say)
     if args.data is None:
-        _refuse_without_data(args)
         data = laboratory_summaries(
             LaboratorySummaries(
                 args.domain, _languages(args), args.world_seed, questions=args.questions,
@@ -132,15 +128,9 @@ def _generate(
     )
     from minirag.transformer.machine import this_machine
 
-    if args.test is not None:
-        raise UsageError(
-            "--test goes with summaries and classes: a tenth of the documents is kept for the test."
-        )
-    refuse_scratch(args)
     recipe = TEXT_RECIPE if args.question_column is None else ANSWERS_RECIPE
     config = _config(args, recipe, base, say)
     if args.data is None:
-        _refuse_without_data(args)
         data = laboratory_text(
             LaboratoryData(
                 args.domain, "pretraining", _languages(args), args.world_seed, args.entities,
@@ -183,15 +173,6 @@ def _config(
     lora = Lora()
     say(f"note: {base.name} is large: LoRA of rank {lora.rank} moves (--full: all weights).")
     return dataclasses.replace(config, lora=lora)
-
-
-def _refuse_without_data(args: argparse.Namespace) -> None:
-    for option in ("test", "question_column", "general", "limit", "most_characters"):
-        if getattr(args, option) is not None:
-            raise UsageError(
-                f"--{option.replace('_', '-')} goes with --data: without, the laboratory's texts "
-                "are learned."
-            )
 
 
 def _languages(args: argparse.Namespace) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ from minirag.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from minirag.retrieval.knowledge_base import KnowledgeBase
 
+_NAMED = 5  # documents, where one is asked for that is not there
+
 _DESCRIPTION = """\
 Look at a knowledge base that `minirag index` made, and change it document by
 document. The next question sees the change; nothing is trained again.
@@ -87,7 +89,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="after",
         help="the documents as they were when readers learned them, or as they are (default)",
     )
-    add_encoder_options(new)
+    add_encoder_options(new, "retriever")
     new.set_defaults(run=_new)
     action("info", "what it holds, and which encoder made it").set_defaults(run=_info)
     show = action("show", "print one document")
@@ -95,18 +97,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.set_defaults(run=_show)
     add = action("add", "add documents; those of the same name are replaced")
     add.add_argument("docs", type=Path, metavar="DOCS", help="a file or a folder of text")
-    add_encoder_options(add)
+    add_encoder_options(add, "the knowledge base's own")
     add.set_defaults(run=_add)
     change = action("change", "replace the text of one document")
     change.add_argument("id", metavar="DOCUMENT", help="as `ask` cites it; it must be there")
     text = change.add_mutually_exclusive_group(required=True)
     text.add_argument("--text", metavar="TEXT", help="what it says from now on")
     text.add_argument("--file", type=Path, metavar="FILE", help="a file that has the text")
-    add_encoder_options(change)
+    add_encoder_options(change, "the knowledge base's own")
     change.set_defaults(run=_change)
     remove = action("remove", "remove documents")
     remove.add_argument("ids", nargs="+", metavar="DOCUMENT", help="as `ask` cites it")
-    add_encoder_options(remove)
+    add_encoder_options(remove, "the knowledge base's own")
     remove.set_defaults(run=_remove)
     plot = action("plot", "draw its vectors, their cells, and what a question looks into", _PLOT)
     plot.add_argument("--question", metavar="TEXT", help="draw its search, too")
@@ -115,7 +117,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     plot.add_argument(
         "--out", type=Path, default=Path("kb.png"), metavar="PNG", help="default: kb.png"
     )
-    add_encoder_options(plot)
+    add_encoder_options(plot, "the knowledge base's own")
     plot.set_defaults(run=_plot)
 
 
@@ -141,9 +143,15 @@ def _new(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from minirag.retrieval.snapshot_files import load_snapshot
 
-    document = load_snapshot(args.kb)[0].documents.get(args.id)
+    documents = load_snapshot(args.kb)[0].documents
+    document = documents.get(args.id)
     if document is None:
-        raise UsageError(f"there is no document {args.id!r} in {args.kb}.")
+        some = ", ".join(list(documents)[:_NAMED])
+        more = " and others" if len(documents) > _NAMED else ""
+        raise UsageError(
+            f"there is no document {args.id!r} in {args.kb}, which holds "
+            f"{counted(len(documents), 'document')}: {some}{more}."
+        )
     if args.json:
         print(json.dumps(vars(document), ensure_ascii=False))
     else:

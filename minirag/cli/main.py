@@ -27,7 +27,7 @@ VERBS = {
     "calibrate": ("minirag.cli.calibrate", "measure when to abstain"),
     "world": ("minirag.cli.world", "look at the laboratory's generated world"),
     "pretrain": ("minirag.cli.pretrain", "pretrain a base model"),
-    "finetune": ("minirag.cli.finetune", "adapt a pretrained reader to a domain"),
+    "finetune": ("minirag.cli.finetune", "adapt a pretrained model to a domain or a task"),
     "compare": ("minirag.cli.compare", "five arms side by side: fine-tuning, retrieval, both"),
     "train-retriever": ("minirag.cli.train_retriever", "train an encoder that finds passages"),
     "claims": ("minirag.cli.claims", "what is claimed, what was measured, does it still stand"),
@@ -44,12 +44,12 @@ begin with:
   minirag ask "How do I ...?" --docs FOLDER
 
 exit codes:
-  0 done, or abstained   1 anything else       2 a model can't be had
-  3 documents            4 knowledge base      5 disk or permission
-  6 a model's files      7 a data set          8 training
+  0 done, or abstained   1 anything else            2 a model can't be had
+  3 no such documents    4 knowledge base, a run    5 disk or permission
+  6 a model's files      7 what a data set holds    8 training
   64 usage               130 interrupted
 
-`minirag VERB --help` explains each verb, with examples.
+`minirag VERB --help` explains each verb.
 """
 
 

@@ -160,7 +160,7 @@ SPANISH = Texts(
         "stable": "aprendido en el ajuste fino, y lo dice un documento",
         "unseen": "solo lo dice un documento",
         "before": "de una guía: aprendido en el ajuste fino, y lo dice un documento",
-        "after": "de la guía: el documento lo dice de nuevo; lo aprendido ya no vale",
+        "after": "de la guía: el documento dice ahora otra cosa; lo aprendido ya no vale",
         "unanswerable": "no lo dice ningún documento",
     },
     columns={

@@ -30,7 +30,7 @@ language: [{languages}]
 
 | | |
 |---|---|
-| fine-tuned from | `{base}` (weights' SHA-256 {base_sha256}) |
+| fine-tuned from | `{base}` (fingerprint of its parameters {base_sha256}) |
 | weights that moved | {trainable:,} of {parameters:,} |
 | stored as | {stored}, safetensors |
 
@@ -49,7 +49,8 @@ language: [{languages}]
 
 ## Scores
 
-Greedy answers, exact match, before and after; questions that decided nothing. {measured} The
+Greedy answers, exact match, before and after; none of these questions decided
+anything. {measured} The
 brackets hold 95 % Wilson intervals.
 
 | questions | n | {base} | {name} |

@@ -218,9 +218,10 @@ def _sides(row: dict[str, Any]) -> str:
     return f" ({row['one scores']:.2f} against {row['other scores']:.2f})"
 
 
-def in_points(row: dict[str, Any]) -> str:
-    """Its difference, for a sentence."""
-    return Interval(*row["value"]).in_points()
+def in_points(row: dict[str, Any], sign: int = 1) -> str:
+    """Its difference, for a sentence; with the sign -1 the other way round."""
+    value, low, high = row["value"]
+    return (Interval(value, low, high) if sign > 0 else Interval(-value, -high, -low)).in_points()
 
 
 def cells(

@@ -60,8 +60,8 @@ def run(settings: Settings, bench: Workbench) -> Verdict:
     return Verdict(
         says,
         when,
-        f"In other words than those learned, the fine-tuned reader loses "
-        f"{answers.in_points(alone)}. Passages take away of this: {answers.told(less)}.",
+        f"In other words than those learned, the fine-tuned reader changes by "
+        f"{answers.in_points(alone, -1)}. Passages take away of this: {answers.told(less)}.",
         Interval(*closed["value"]),
         "gap between learned and other wordings in exact match, fine-tuned minus fine-tuned + RAG",
         {

@@ -38,11 +38,11 @@ def run(settings: Answering, bench: Workbench) -> Verdict:
         for arm in _WITH_PASSAGES
         for cost in ("tokens", "seconds")
     ]
-    times = ", ".join(f"{row['value'][0]:.1f} times the {row['what']}" for row in dear)
+    times = ", ".join(f"{row['value'][0]:.1f} times for the {row['what']}" for row in dear)
     return Verdict(
         *judge(well, dear),
-        f"On stable facts fine-tuning is ahead of {answers.told(well)}. Beside one of its answers: "
-        f"{times}.",
+        f"On stable facts fine-tuning is ahead of {answers.told(well)}. What an answer "
+        f"with passages costs beside one of its own: {times}.",
         Interval(*well[0]["value"]),
         "exact match on stable facts, fine-tuned minus RAG",
         {
