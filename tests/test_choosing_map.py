@@ -14,19 +14,18 @@ from minirag.choosing import measuring
 from minirag.choosing.grid import REDUCED, SPECIALISATIONS, Grid
 from minirag.choosing.map_picture import draw_map
 from minirag.choosing.map_table import map_table
-from minirag.choosing.measured_map import Answering, MeasuredMap, shipped_map
+from minirag.choosing.measured_map import Answering, MeasuredMap, out_of_date, shipped_map
 from minirag.cli.main import main
 from minirag.combination import compare
 from minirag.combination.collection import ENCODER
 from minirag.combination.fine_tuned import FineTuned
+from minirag.combination.ledger import checksum
 from minirag.combination.workbench import Workbench
 from minirag.corpus.phrasings import load, load_half, load_plain, phrasings_of
 from minirag.corpus.slices import training_questions
 from minirag.corpus.world import Sizes, draw_world
 from minirag.errors import DataError, UsageError
-from minirag.finetuning.base import Base, fingerprint
 from minirag.intervals import Interval, clustered_bootstrap, wilson_interval
-from minirag.retrieval.encoder import BiEncoder
 from minirag.training.evaluate_reading import Answered
 from minirag.transformer import checkpoints
 
@@ -313,7 +312,7 @@ def test_a_map_comes_back_as_it_was_saved(tmp_path):
 
 def test_maps_that_are_none(tmp_path):
     path = tmp_path / "map.json"
-    with pytest.raises(DataError, match=r"no map has been measured yet: .*minirag map --run"):
+    with pytest.raises(DataError, match=r"there is no map .*minirag map --run"):
         MeasuredMap.load(path)
     textbook_map().save(path)
     body = json.loads(path.read_text("utf-8"))
@@ -363,13 +362,25 @@ def test_the_table_and_the_picture(tmp_path):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_map_that_comes_along_is_of_the_weights_that_come_along():
+def test_a_map_of_other_weights_says_so(tmp_path, capsys):
+    weights = {name: checksum(name) for name in ("gpt-base", ENCODER)}
+    then = {**about(), "weights": weights}
+    assert out_of_date(then) == ""
+    weights |= {"nobody's": "0" * 64}  # it is not here: nothing can be said of it
+    assert out_of_date(then) == ""
+    weights["gpt-base"] = "0" * 64
+    assert out_of_date(then).startswith("It is out of date: gpt-base had other weights then.")
+    dataclasses.replace(textbook_map(), about=then).save(tmp_path / "map.json")
+    for verb in ("map", "choose"):
+        wordings = ["--wording", "shared"] if verb == "choose" else []
+        assert main([verb, "--map", str(tmp_path / "map.json"), *wordings]) == 0
+        assert "It is out of date: gpt-base had" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_map_that_comes_along_is_whole():
     measured = MeasuredMap.load(shipped_map())
-    base, encoder = Base.load(measured.about["base"]), BiEncoder.load(ENCODER)
-    assert measured.about["weights"] == {
-        "base": fingerprint(base.model),
-        "encoder": encoder.fingerprint,
-    }
+    assert measured.about["base"] == "gpt-base"
+    assert set(measured.about["weights"]) == {"gpt-base", ENCODER}
     places = {(spot.specialisation, spot.entities) for spot in measured.places}
     assert places == set(itertools.product(SPECIALISATIONS, Grid().sizes))
     for spot in measured.places:
@@ -393,7 +404,7 @@ def test_the_map_is_printed_and_drawn(saved, tmp_path, capsys):
     assert main(["map", *saved, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["places"][0]["entities"] == 100
     assert main(["map", "--map", str(tmp_path / "none.json")]) == 7
-    assert "no map has been measured yet" in capsys.readouterr().err
+    assert "there is no map" in capsys.readouterr().err
     assert main(["map", "--seeds", "2"]) == 64
     assert "--seeds is about measuring: give --run with it" in capsys.readouterr().err
     assert main(["map", *saved, "--picture", str(tmp_path / "map.jpg")]) == 64
@@ -540,4 +551,4 @@ def test_without_a_map_nothing_is_asked(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: pytest.fail("asked"))
     assert main(["choose", "--map", str(tmp_path / "none.json")]) == 7
-    assert "Measure one with `minirag map --run --out DIR`" in capsys.readouterr().err
+    assert "measure one with `minirag map --run --out DIR`" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minirag.choosing.measured_map import Cell, MeasuredMap, Place, worlds
+from minirag.choosing.measured_map import Cell, MeasuredMap, Place, out_of_date, worlds
 from minirag.choosing.rules import Decision, Needs, decide, year_of
 from minirag.combination.arms import ARMS, Arm
 from minirag.intervals import Interval
@@ -88,12 +88,11 @@ class Advice:
         lines += ["", *_changes_of_mind(self.needs, self.changes)]
         base, domain, machines = (self.about[key] for key in ("base", "domain", "machines"))
         devices = " and ".join(dict.fromkeys(machine["device"] for machine in machines))
-        return [
-            *lines,
-            "",
+        measured = (
             f"measured with {base} on {domain}, {cell.n} questions in each world ("
-            f"{worlds(self.about)}); the seconds are those of {devices}.",
-        ]
+            f"{worlds(self.about)}); the seconds are those of {devices}."
+        )
+        return [*lines, "", f"{measured} {out_of_date(self.about)}".rstrip()]
 
 
 def advise(measured: MeasuredMap, needs: Needs) -> Advice:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
-from minirag.choosing.measured_map import MeasuredMap, Place, worlds
+from minirag.choosing.measured_map import MeasuredMap, Place, out_of_date, worlds
 from minirag.combination.arms import ARMS
 
 _WIDTH = 13
@@ -17,6 +18,7 @@ def map_table(measured: MeasuredMap) -> str:
         f"exact match of {about['base']} on {about['domain']}, {about['questions']} questions a "
         "cell and world,",
         worlds(about),
+        *textwrap.wrap(out_of_date(about), 80),
         "* is the most accurate; = is tied with it: the paired difference may be nothing",
     ]
     for place in measured.places:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minirag.combination.arms import ARMS
-from minirag.combination.ledger import results_root
+from minirag.combination.ledger import MISSING, checksum, results_root
 from minirag.errors import DataError
 from minirag.files import write_text_atomically
 from minirag.intervals import Interval
@@ -134,6 +134,21 @@ def worlds(about: Mapping[str, Any]) -> str:
     if len(seeds) == 1:
         return f"world {seeds[0]} alone, so that no interval tells what another world would change"
     return f"worlds {', '.join(map(str, seeds))}"
+
+
+def out_of_date(about: Mapping[str, Any]) -> str:
+    """A sentence, if models that a map was measured with have other weights today; else nothing."""
+    changed = [
+        name
+        for name, sum in about.get("weights", {}).items()
+        if checksum(name) not in (sum, MISSING)
+    ]
+    if not changed:
+        return ""
+    return (
+        f"It is out of date: {' and '.join(changed)} had other weights then. `minirag map --run` "
+        "measures it again."
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from minirag.combination.compare import (
     run_arms,
 )
 from minirag.combination.fine_tuned import FineTuned, fine_tuned
-from minirag.combination.ledger import wordings
+from minirag.combination.ledger import MISSING, checksum, wordings
 from minirag.combination.study import RETRIEVER
 from minirag.combination.workbench import Workbench
 from minirag.corpus.slices import SliceQuestion, askable_facts, slice_questions
@@ -89,7 +89,11 @@ def measure(
                 "base": base.name,
                 "seeds": list(grid.seeds[:number]),
                 "machines": list(bench.machines),
-                "weights": models,
+                "weights": {
+                    name: sum
+                    for name in (base.name, encoder.name)
+                    if (sum := checksum(name)) != MISSING
+                },
             }
             yield MeasuredMap(about, _places(runs))
 
