@@ -126,7 +126,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--rehearsal",
         type=float,
         metavar="SHARE",
-        help="of general exercises among the tokens, against forgetting (default: as the way has it)",
+        help="of general exercises among the tokens, against forgetting (default: as the way has "
+        "it)",
     )
 
     much = parser.add_argument_group("how long and how fast").add_argument
@@ -157,7 +158,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     kept = parser.add_argument_group("what is kept").add_argument
     kept(
         "--average", type=float, metavar="SHARE",
-        help="of the run, its last, whose weights' mean is kept; 0: no mean (default: as the way has it)",
+        help="of the run, its last, whose weights' mean is kept; 0: no mean (default: as the way "
+        "has it)",
     )  # fmt: skip
     kept(
         "--base-share", type=float, metavar="SHARE",
