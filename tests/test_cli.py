@@ -22,6 +22,7 @@ from tiny_models import save_encoder, save_reader
 from minirag import __version__, errors, files
 from minirag.cli.ask import PASSAGES
 from minirag.cli.main import VERBS, main
+from minirag.intervals import wilson_interval
 from minirag.retrieval.encoder import BiEncoder
 from minirag.retrieval.knowledge_base import KnowledgeBase
 from minirag.transformer import checkpoints
@@ -146,7 +147,7 @@ def test_every_verbs_help_explains_without_torch() -> None:
 
 def test_defaults_in_help_are_those_of_each_way_to_ask(call) -> None:
     said = " ".join(call("ask", "--help", encoder=False)[1].split())
-    own = "a knowledge base's own; with --domain: retriever; else: all-MiniLM-L6-v2"
+    own = "of a knowledge base its own; with --domain: retriever; else all-MiniLM-L6-v2"
     assert f"a name or a directory (default: {own})" in said
     assert "fused (default: dense; for the laboratory's readers: hybrid)" in said
 
@@ -521,6 +522,20 @@ def test_calibrate(call, tmp_path) -> None:
     assert out.startswith("threshold ")
 
 
+def test_what_calibrate_refuses_is_what_scores_low_without_its_article(
+    call, tmp_path, monkeypatch
+) -> None:
+    def scores(*_, **__):
+        return [0.9] * 4, [0.1] * 4  # with the article, without it
+
+    monkeypatch.setattr("minirag.rag.evaluation.best_scores", scores)
+    _, out, _ = call("calibrate", "--squad", write_squad(tmp_path / "small.json"), "--json")
+    value = json.loads(out)
+    assert value["threshold"] == 0.5
+    assert value["right_refusals"] == list(wilson_interval(2, 2))
+    assert value["false_refusals"] == list(wilson_interval(0, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -530,7 +545,11 @@ def test_calibrate(call, tmp_path) -> None:
         (["evaluate", "--beir", "EMPTY"], 3, "a folder in BEIR's layout holds corpus.jsonl, "),
         (["evaluate", "--squad", "SQUAD", "-k", "0", "--threshold", "-1"], 64, "k is 0"),
         (["evaluate", "--squad", "SQUAD", "--docs", "."], 64, "--docs goes with --questions"),
-        (["evaluate", "--beir", "none", "-k", "100"], 64, "-k goes with --squad or --questions"),
+        (
+            ["evaluate", "--beir", "none", "-k", "100"],
+            64,
+            "-k goes with --squad, --questions or --follow-ups",
+        ),
         (["evaluate", "--squad", "SQUAD", "--threshold", "nan"], 64, "is no likeness"),
         (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
         (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),

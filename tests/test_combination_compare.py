@@ -57,9 +57,9 @@ def perfect(monkeypatch):
     return Readers(Words(), dict.fromkeys(("base", "closed-book", "raft"), roomy(100_000)))
 
 
-def roomy(max_length):
+def roomy(max_length, name=""):
     """A model as far as its context goes."""
-    return SimpleNamespace(config=SimpleNamespace(max_length=max_length))
+    return SimpleNamespace(name=name, config=SimpleNamespace(max_length=max_length))
 
 
 def test_arms_differ_in_reader_or_evidence_and_have_names_of_their_own():
@@ -123,12 +123,34 @@ def test_what_a_reader_has_answered_it_is_not_asked_again(lab, monkeypatch):
     assert asked == [("B", [two, one]), ("B", [other, three]), ("R", [one])]
 
 
+def test_every_arm_is_answered_and_timed_with_its_own_reader(lab, monkeypatch):
+    questions, retriever, texts = lab
+    asked = []
+
+    def signs(model, tokenizer, exercises):
+        asked.append(model.name)
+        return [Answered(e, f"{model.name}: {e.questions[0].text}") for e in exercises]
+
+    monkeypatch.setattr(compare, "answer_exercises", signs)
+    models = {name: roomy(100_000, name) for name in ("base", "closed-book", "raft")}
+    arms = (*ARMS, *DIAGNOSTICS)
+    results = run_arms(
+        arms, Readers(Words(), models), questions, retriever, texts, least_shared=0.0, timed=1
+    )
+    for arm, result in zip(arms, results, strict=True):
+        assert result.arm == arm
+        assert [o.answer for o in result.outcomes] == [
+            f"{arm.reader}: {o.question}" for o in result.outcomes
+        ]
+    assert asked == [arm.reader for arm in arms for _ in ("all together", "one alone")]
+
+
 def _document(outcome, questions):
     (question,) = (q for q in questions[outcome.slice] if q.text == outcome.question)
     return question.document
 
 
-@pytest.mark.parametrize("arm", [ARMS[2], DIAGNOSTICS[0]])
+@pytest.mark.parametrize("arm", [ARMS[2], ARMS[4], DIAGNOSTICS[0]])
 def test_what_a_reader_has_no_room_for_is_left_out_whole(lab, perfect, arm):
     questions, retriever, texts = lab
     (whole,) = run_arms([arm], perfect, questions, retriever, texts, least_shared=0.0, seed=3)

@@ -152,6 +152,27 @@ def test_what_shares_too_little_is_not_read_in_a_study_either(models, made, tmp_
     assert given(9.0) == [[0] * 4, [2] * 4]  # asked anew; chance is not found
 
 
+def test_every_arm_is_answered_by_the_reader_that_was_made_for_it(models, tmp_path, monkeypatch):
+    def learned(base, data, config, cache, machine, **how):
+        model = small_bases.decoder(n_layers=1)
+        model.name = data.laboratory.way
+        return FineTuned(model, {}, f"sum of {model.name}")
+
+    def signs(model, tokenizer, exercises):
+        name = getattr(model, "name", "base")
+        return [Answered(e, f"{name}: {e.questions[0].text}") for e in exercises]
+
+    monkeypatch.setattr(studying, "fine_tuned", learned)
+    monkeypatch.setattr(compare, "answer_exercises", signs)
+    study = _study(models, languages=("en",), least_shared=0.0)
+    (asked,) = run_study(study, tmp_path, machine=small_bases.CPU).asked.values()
+    assert [arm.arm for arm in asked.arms] == [*ARMS, *DIAGNOSTICS]
+    for arm in asked.arms:
+        assert [o.answer for o in arm.outcomes] == [
+            f"{arm.arm.reader}: {o.question}" for o in arm.outcomes
+        ]
+
+
 def test_only_the_readers_that_are_asked_are_made(models, made, tmp_path):
     study = _study(models, arms=(ARMS[2], ARMS[4]), slices=("unseen", MIXED), languages=("es",))
     result = run_study(study, tmp_path, machine=small_bases.CPU)

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from minirag.cli.main import main
 from minirag.corpus.exercises import ExerciseMix
+from minirag.corpus.questions import Question, ReadingExercise
 from minirag.errors import DataError, UsageError
+from minirag.intervals import wilson_interval
 from minirag.rag.pipeline import Answer, Settings
 from minirag.rag.reading import ReadingPipeline, Refusal, TrainedReader
 from minirag.text.reading_format import UNKNOWN
 from minirag.training import report as reporting
-from minirag.training.evaluate_reading import answer_exercises, prompts_of
+from minirag.training.evaluate_reading import Answered, answer_exercises, prompts_of, score
 from minirag.training.pretrain import Watching, pretrain
 from minirag.training.recipes import Recipe, Stage
 from minirag.training.refusing import Readiness, questions, readiness, trade_off
@@ -83,6 +85,26 @@ def test_a_pipeline_refuses_from_where_it_is_told(tmp_path: Path) -> None:
     for least, kind in ((0.0, Refusal), (1.0, Answer)):
         pipeline = ReadingPipeline(None, reader, Settings(refuse_from=least))
         assert isinstance(pipeline.ask("How high is Mount Tor?"), kind)
+
+
+def test_an_answer_is_right_by_its_own_language_and_refusals_are_counted_apart() -> None:
+    answered = [
+        Answered(ReadingExercise((), (Question("When?", gold, None, ""),), language, ""), said)
+        for language, gold, said in (
+            ("es", "el lunes", "lunes"),  # without its article it is the same,
+            ("en", "el lunes", "lunes"),  # which in English is no article
+            ("en", "the Monday", "Monday."),
+            ("en", None, None),
+            ("en", None, "Monday"),
+            ("es", "el lunes", None),
+            ("es", "el lunes", "el martes"),
+        )
+    ]
+    assert [a.right for a in answered] == [True, False, True, True, False, False, False]
+    counted = score("by hand", answered)
+    assert (counted.name, counted.n) == ("by hand", 7)
+    assert counted.right == wilson_interval(3, 7)
+    assert counted.refused == wilson_interval(2, 7)
 
 
 def test_a_point_counts_who_refuses() -> None:
