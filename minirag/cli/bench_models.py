@@ -101,7 +101,7 @@ _WORDS = (
 
 
 def mixed_sentences(n: int, seed: int) -> list[str]:
-    """Sentences of 4 to 120 words: questions, sentences and paragraphs mixed."""
+    """Sentences of 4 to 122 words: questions, sentences and paragraphs mixed."""
     draw = random.Random(seed)
     return [
         " ".join(
