@@ -331,11 +331,11 @@ def test_the_command_learns_from_a_file_and_from_the_laboratory(
     for wrong, code, said in (
         (["--data", "none.tsv"], 3, "there is no file or folder none.tsv"),
         (["--data", "mine.tsv"], 7, "there is no column 'text'"),
-        (["--test", "mine.tsv"], 64, "--test and --validation go with --data"),
+        (["--test", "mine.tsv"], 64, "--test goes with --data"),
         (["--batch-texts", "0"], 64, "--batch-texts is 0"),
         (["--freeze", "9"], 64, "is no part of this model"),
     ):
         assert main([*command, "--out", "other", *wrong]) == code
         assert said in capsys.readouterr().err
     assert main(["finetune", "--test", "mine.tsv"]) == 64
-    assert "--test goes with a --task such as sentiment" in capsys.readouterr().err
+    assert "--test goes with --task sentiment, documents or summarise" in capsys.readouterr().err

@@ -40,7 +40,8 @@ from minirag.text.reading_format import PAD, SPECIAL_TOKENS, reading_example
 from minirag.text.tokenizer import Tokenizer
 from minirag.training.curves import History
 from minirag.training.evaluate_reading import Score
-from minirag.training.loop import Diverged, Step
+from minirag.training.loop import Diverged, Step, training_steps
+from minirag.training.muon import Muon
 from minirag.training.resume import save_run
 from minirag.transformer import checkpoints
 from minirag.transformer.models import Decoder
@@ -175,6 +176,48 @@ def test_runs_are_not_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     _finetune(tmp_path, resume=True)
     with pytest.raises(UsageError, match="holds a finished fine-tuning"):
         _finetune(tmp_path)
+
+
+# ------------------------------------------------------------------------------- hyper-parameters
+
+OF_THEIR_OWN = _with(
+    optimizer="muon", layer_decay=0.8, schedule="linear", warmup=0.25, weight_decay=0.03,
+    max_norm=0.07, max_steps=8, validate_every=0,
+)  # fmt: skip
+FACTORS = [1 / 2, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]  # two steps up, six down
+
+
+def test_hyper_parameters_reach_the_optimizer(tmp_path: Path) -> None:
+    base, data = small_bases.base(), small_bases.data()
+    run = FineTuning(base, data, OF_THEIR_OWN, tmp_path, small_bases.CPU)
+    assert type(run.optimizer) is Muon
+    group_of = {id(p): group for group in run.optimizer.param_groups for p in group["params"]}
+    from_the_top = ["final_norm", "blocks.2", "blocks.1", "blocks.0", "embeddings"]
+    for name, weight in run.model.named_parameters():
+        group, matrix = group_of[id(weight)], weight.dim() == 2
+        (below,) = (i for i, layer in enumerate(from_the_top) if f"tower.{layer}." in name)
+        assert group["peak"] == pytest.approx(3e-3 * 0.8**below)
+        assert group["orthogonal"] == (matrix and ".blocks." in name)
+        assert group["weight_decay"] == (0.03 if matrix else 0.0)
+    assert [run.schedule(step) for step in range(8)] == pytest.approx(FACTORS)
+    plain = FineTuning(base, data, CONFIG, tmp_path, small_bases.CPU)
+    assert type(plain.optimizer) is torch.optim.AdamW
+    assert {group["peak"] for group in plain.optimizer.param_groups} == {3e-3}
+
+
+def test_hyper_parameters_reach_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    most, rates = [], []
+
+    def looked_at(*args, **options):
+        most.append(options.get("max_norm"))
+        for step in training_steps(*args, **options):
+            rates.append(step.rate)
+            yield step
+
+    monkeypatch.setattr("minirag.finetuning.finetune.training_steps", looked_at)
+    assert _finetune(None, OF_THEIR_OWN).steps == 8
+    assert most == [0.07]
+    assert rates == pytest.approx([3e-3 * 0.8 * factor for factor in FACTORS])  # of block 2
 
 
 # ----------------------------------------------------------------------- when it ends, what is kept
@@ -525,13 +568,18 @@ def test_the_command_prints_adaptation_and_forgetting(
         (["--lora-alpha", "16"], "give --lora RANK, too"),
         (["--lora-targets", "query"], "give --lora RANK, too"),
         (["--task", "sentiment", "--lora-targets", "query"], "give --lora RANK, too"),
-        (["--no-scratch"], "--task reading has no baseline from random weights"),
-        (["--scratch-rate", "1e-3"], "--task reading has no baseline from random weights"),
-        (["--task", "generate", "--no-scratch"], "--task generate has no baseline"),
+        (["--no-scratch"], "goes with --task sentiment, documents or summarise, and not"),
+        (["--scratch-rate", "1e-3"], "goes with --task sentiment, documents or summarise, and not"),
+        (["--task", "generate", "--no-scratch"], "documents or summarise, and not"),
+        (["--limit", "100"], "--limit goes with --task summarise or generate, and not with --task"),
+        (["--lim", "100"], "--limit goes with"),
+        (["--task", "sentiment", "--way=raft"], "--way goes with --task reading, and not with"),
+        (["--data", "mine.jsonl", "--domain", "law"], "--domain is about the laboratory's data"),
+        (["--task", "documents", "--label-column", "x"], "--label-column goes with --data"),
         (["--schedule", "slanted", "--warmup", "0"], "give --warmup above 0"),
         (["--way", "closed-book", "--exercises", "9"], "says nothing to the way closed-book"),
         (["--way", "closed-book", "--unanswerable", "0.5"], "it goes with --way raft"),
-        (["--task", "sentiment", "--unanswerable", "0"], "--unanswerable goes with the task"),
+        (["--task", "sentiment", "--unanswerable", "0"], "goes with --task reading, and not"),
         (["--data", "mine.jsonl", "--exercises", "9"], "leave it out with --data"),
         (["--way", "raft", "--unanswerable", "1"], "unanswerable is 1.0: give a share below 1"),
         (["--way", "raft", "--paraphrases", "9"], "with --way closed-book or pretraining"),

@@ -534,11 +534,11 @@ def test_the_command_summarises_and_generates(tmp_path: Path, base_dir: Path, ca
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--task", "summarise", "--question-column", "q"], "go with --task generate"),
+        (["--task", "summarise", "--question-column", "q"], "goes with --task generate"),
         (["--task", "summarise", "--limit", "3"], "--limit goes with --data"),
         (["--task", "summarise", "--test", "x.tsv"], "--test goes with --data"),
         (["--task", "generate", "--general", "docs"], "--general goes with --data"),
-        (["--task", "generate", "--data", "d", "--test", "t"], "--test goes with summaries"),
+        (["--task", "generate", "--data", "d", "--test", "t"], "and not with --task generate"),
     ],
 )
 def test_options_that_do_not_go_together(base_dir: Path, capsys, options, said: str) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from minirag.errors import UsageError
 from minirag.finetuning.freezing import untie
 from minirag.training.loop import Optimization, make_optimizer, training_steps
-from minirag.training.muon import orthogonalized
+from minirag.training.muon import Muon, orthogonalized
 from minirag.training.resume import load_run, save_run
 
 
@@ -89,6 +89,44 @@ def test_the_same_steps_as_torchs_muon_and_adamw() -> None:
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         # torch orthogonalizes in bfloat16
         torch.testing.assert_close(p, q, rtol=0.02, atol=2e-3, msg=name)
+
+
+def _steps(weights: list[nn.Parameter], gradients: list[list[torch.Tensor]]) -> None:
+    """Orthogonal steps with these gradients, at the rates 0.02, 0.01, ..."""
+    groups = [{"params": weights, "orthogonal": True, "weight_decay": 0.3}]
+    optimizer = Muon(groups, lr=0.02)
+    for step, given in enumerate(gradients):
+        optimizer.param_groups[0]["lr"] = 0.02 / (1 + step)
+        for weight, gradient in zip(weights, given, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
+
+
+def test_average_nesterov_and_decay_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is orthogonalized, and what becomes of it; two matrices share a shape."""
+    monkeypatch.setattr("minirag.training.muon.orthogonalized", lambda matrices: matrices)
+    g = torch.Generator().manual_seed(1)
+    shapes = [(4, 9), (4, 9), (16, 3)]
+    gradients = [[torch.randn(shape, generator=g) for shape in shapes] for _ in range(3)]
+    weights = [nn.Parameter(torch.randn(shape, generator=g)) for shape in shapes]
+    expected = [weight.detach().clone() for weight in weights]
+    _steps(weights, gradients)
+    for place, longest in enumerate((9, 9, 16)):
+        average = torch.zeros(shapes[place])
+        for step, given in enumerate(gradients):
+            rate, gradient = 0.02 / (1 + step), given[place]
+            average = 0.95 * average + 0.05 * gradient
+            ahead = 0.95 * average + 0.05 * gradient  # as if the gradient came once more
+            decayed = (1 - rate * 0.3) * expected[place]
+            expected[place] = decayed - rate * 0.2 * longest**0.5 * ahead
+        torch.testing.assert_close(weights[place].detach(), expected[place], rtol=1e-6, atol=1e-6)
+
+
+def test_without_a_gradient_a_weight_decays_and_nothing_else() -> None:
+    weight = nn.Parameter(torch.randn(5, 8, generator=torch.Generator().manual_seed(1)))
+    before = weight.detach().clone()
+    _steps([weight], [[torch.zeros(5, 8)]])
+    assert torch.equal(weight, before * (1 - 0.02 * 0.3))
 
 
 def test_tables_heads_and_vectors_are_adamws() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,17 +20,19 @@ from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, draw_exercise
 from minirag.errors import ModelUnavailable, UsageError
 from minirag.text.tokenizer import Tokenizer
+from minirag.training import batches, resumable, vocabulary, watch
 from minirag.training import report as reporting
-from minirag.training import resumable, vocabulary, watch
+from minirag.training.batches import NO_TARGET, Position
 from minirag.training.card import card, card_agrees
 from minirag.training.curves import History, save_curve
 from minirag.training.evaluate_reading import (
     answer_exercises,
+    evaluate_reading,
     reading_tests,
     validation_tests,
 )
 from minirag.training.muon import Muon
-from minirag.training.pretrain import Watching, pretrain
+from minirag.training.pretrain import Watching, pretrain, steps_in
 from minirag.training.recipes import GPT_BASE, RECIPES, Recipe, Stage, recipe_named
 from minirag.training.report import well_known_fingerprint
 from minirag.training.resume import read_run
@@ -112,6 +117,38 @@ def test_the_same_again_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "third")
     )
     assert first == third
+
+
+@pytest.mark.parametrize("rest_weight", [0.0, 0.3])
+def test_what_is_no_answer_counts_as_the_recipe_says(tmp_path: Path, rest_weight: float) -> None:
+    recipe = dataclasses.replace(TINY, rest_weight=rest_weight)
+    run = Pretraining(recipe, train_tokenizer(TINY), 0, tmp_path, CPU)
+    batch = next(iter(run.batches()))
+    log_p = run.model.logits(run.model(batch.ids)).log_softmax(-1)
+    losses = -log_p.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0]
+    rest = (batch.targets != NO_TARGET) & ~batch.in_answer
+    expected = losses[batch.in_answer].mean() + rest_weight * losses[rest].mean()
+    assert run.loss(run.model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_exercises_are_of_the_stage_in_which_their_pool_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixes: list[ExerciseMix] = []
+
+    def noted(dice, mix):
+        mixes.append(mix)
+        return draw_exercise(dice, mix)
+
+    run = Pretraining(TINY, train_tokenizer(TINY), 0, tmp_path, CPU)
+    monkeypatch.setattr(batches, "draw_exercise", noted)
+    for began, stage in ((0, 0), (2, 0), (3, 1), (5, 1)):
+        mixes.clear()
+        run.progress.position = Position(pool=began, pool_began=began)
+        stream = run.batches()
+        stream.pool_size = 9
+        next(iter(stream))
+        assert mixes == [TINY.stages[stage].mix] * 9
 
 
 def _whole(tmp_path: Path) -> tuple[list[float], int, bytes]:
@@ -228,6 +265,50 @@ def test_a_finished_run_is_a_model_with_a_card(
     assert problems(tmp_path) == [
         f"{tmp_path / 'scores.json'} is not the file that checksums.json was made for."
     ]
+
+
+def half_a_second_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every run from now on, however fast the machine; but the first two take nine."""
+    between = itertools.chain([0.0, 9.0, 0.0, 9.0], itertools.cycle([0.0, 0.5]))
+    clock = itertools.accumulate(between)  # read at the beginning and at the end of each step
+    fake = SimpleNamespace(perf_counter=lambda: next(clock), process_time=lambda: 0.0)
+    monkeypatch.setattr(resumable, "time", fake)
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(1.0, 120), (0.001, 2)])
+def test_minutes_become_steps(monkeypatch: pytest.MonkeyPatch, minutes: float, steps: int) -> None:
+    """The first steps, which warm caches up, are no measure; no run is shorter than its warm-up."""
+    half_a_second_a_step(monkeypatch)
+    assert steps_in(minutes, TINY, CPU) == steps
+
+
+def test_the_command_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(RECIPES, "tiny", TINY)
+    few = validation_tests(5, 2, ["es"])
+    monkeypatch.setattr(reporting, "reading_tests", lambda *_: few)
+    command = ["pretrain", "tiny", "--language", "es", "--seed", "4", "--precision", "fp32"]
+    options = ["--steps", "2", "--questions", "2", "--out", str(tmp_path)]
+    assert main([*command, *options, "--json"]) == 0
+    printed = capsys.readouterr()
+    body = json.loads(printed.out)
+    assert (body["out"], body["steps"]) == (str(tmp_path), 2)
+    assert [(s["name"], s["n"]) for s in body["scores"]] == [(t.name, 2) for t in few]
+    assert "step/s" not in printed.err
+    training = json.loads((tmp_path / "training.json").read_text("utf-8"))
+    assert training["command"] == "minirag pretrain tiny --language es --steps 2 --seed 4"
+    assert (training["steps"], training["seed"]) == (2, 4)
+    assert training["machine"]["precision"] == "fp32"
+    assert "language: [es]" in card(tmp_path)
+    assert len(_losses(tmp_path)) == 2
+    assert main([*command, *options]) == 64
+    assert "--resume" in capsys.readouterr().err
+    assert main([*command, *options, "--resume"]) == 0
+    printed = capsys.readouterr()
+    lines = re.findall(r"^(\S+ \S+) +[01]\.\d+ .*n = 2\)$", printed.out, re.M)
+    assert lines == [t.name for t in few]
+    assert f"the model is in {tmp_path}" in printed.err
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "English"), ("es", "Spanish")])
@@ -403,6 +484,17 @@ def test_the_shipped_weights_are_whole_and_their_cards_agree() -> None:
         # well-known entities has to train them again.
         training = json.loads((base / "training.json").read_text("utf-8"))
         assert training["well_known"] == well_known_fingerprint()
+
+
+@pytest.mark.parametrize("name", ["gpt-base", "bart-base"])
+def test_the_shipped_weights_still_read(name: str) -> None:
+    """Their cards say what they could when they were made; this is what they can now."""
+    directory = locate_weights(name)
+    tests = validation_tests(1001, 12)
+    scores = evaluate_reading(load(directory), Tokenizer.load(directory), tests)
+    assert len(scores) == 4
+    for s in scores:
+        assert s.right.value >= 0.6, s
 
 
 # ------------------------------------------------------------------------------------------ slow

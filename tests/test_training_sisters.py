@@ -17,6 +17,7 @@ from test_training_pretrain import CPU, QUIET, TINY
 from minirag.corpus.dice import Dice
 from minirag.corpus.exercises import ExerciseMix, reading_set, stream
 from minirag.errors import TrainingError, UsageError
+from minirag.intervals import wilson_interval
 from minirag.text.reading_format import (
     ANSWER,
     END,
@@ -27,15 +28,19 @@ from minirag.text.reading_format import (
     reading_sources,
 )
 from minirag.text.tokenizer import Tokenizer
+from minirag.training import evaluate_masking
 from minirag.training import report as reporting
 from minirag.training import run as running
 from minirag.training.batches import NO_TARGET, ExerciseBatches, pad_right
 from minirag.training.card import card, card_agrees
 from minirag.training.evaluate_masking import (
+    Labelled,
     features,
     fit_probe,
     labelled_texts,
     masked_accuracy,
+    probe_accuracy,
+    probe_scores,
 )
 from minirag.training.evaluate_reading import (
     answer_exercises,
@@ -105,6 +110,29 @@ def test_the_sisters_share_their_vocabulary(tokenizer: Tokenizer) -> None:
         assert more.encode(text) == plain.encode(text)
     assert more.encode(f"a{MASK}b")[1] == more.id_of(MASK)
     assert (more.pad_id, more.eos_id) == (plain.pad_id, plain.eos_id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_decoder_layers", "n_writes"),
+    [("decoder", 0, 2 * 3), ("encoder-decoder", 2, 2 * (3 + 2))],
+)
+def test_the_first_weights_are_as_wide_as_is_said(
+    tokenizer: Tokenizer, kind: str, n_decoder_layers: int, n_writes: int
+) -> None:
+    """The spread is 0.64 / sqrt(D), and what writes to the stream is narrower by its writes."""
+    config = dataclasses.replace(
+        _config(kind, tokenizer, n_decoder_layers=n_decoder_layers),
+        d_model=192, n_heads=3, n_layers=3, d_ff=192,
+    )  # fmt: skip
+    reads, writes = 0.64 / 192**0.5, 0.64 / 192**0.5 / n_writes**0.5
+    seen = set()
+    for name, weight in running.MODELS[kind](config, 1).named_parameters():
+        module = name.removesuffix(".weight").rpartition(".")[2]
+        if weight.dim() == 2:
+            expected = writes if module in ("output", "down") else reads
+            assert weight.std().item() == pytest.approx(expected, rel=0.03), name
+            seen.add(module)
+    assert seen == {"token", "query", "key", "value", "output", "up", "down"}
 
 
 # ---------------------------------------------------------------------------------------- masking
@@ -187,6 +215,41 @@ def test_masked_accuracy_of_a_model_that_knows_nothing(tokenizer) -> None:
         assert 0 <= s.right.value < 0.2
 
 
+class _Telling:
+    """Says of every hidden token which it is, or the one ``beside`` it in the vocabulary."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, tokenizer: Tokenizer, beside: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.n_tokens, self.beside = tokenizer.vocab_size, beside
+        batch = MaskingForm.batch
+
+        def noted(form, sequences):
+            made = batch(form, sequences)
+            self.targets = made.targets
+            return made
+
+        monkeypatch.setattr(MaskingForm, "batch", noted)
+
+    def __call__(self, ids: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        said = (self.targets.clamp(min=0) + self.beside) % self.n_tokens
+        return torch.nn.functional.one_hot(said, self.n_tokens)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        return states
+
+
+@pytest.mark.parametrize(("beside", "right"), [(0, 1.0), (1, 0.0)])
+def test_masked_accuracy_counts_what_is_told(tokenizer, monkeypatch, beside, right) -> None:
+    model, form = _Telling(tokenizer, beside, monkeypatch), MaskingForm(tokenizer)
+    scores = masked_accuracy(model, tokenizer, 1, 40)  # more than one batch of texts
+    for s, language in zip(scores, ("en", "es"), strict=True):
+        exercises = reading_set(1, language, 40, 1)
+        texts = form.sequences(exercises, Dice(1, "masking", language))
+        assert s.n == sum(int((text.targets != NO_TARGET).sum()) for text in texts)
+        assert s.right.value == right
+
+
 def test_a_probe_finds_what_is_linear_and_nothing_else() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 5, generator=generator)
@@ -198,6 +261,50 @@ def test_a_probe_finds_what_is_linear_and_nothing_else() -> None:
     fresh = torch.randn(300, 5, generator=generator)
     guess = (fresh @ weight.T + bias).argmax(1)
     assert abs((guess == coin).float().mean() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize(("informed", "low", "high"), [(True, 1.0, 1.0), (False, 0.25, 0.42)])
+def test_a_probe_is_as_right_as_its_features_let_it_be(
+    tokenizer, monkeypatch, informed: bool, low: float, high: float
+) -> None:
+    """Three classes that three of the features tell apart, or none: then a third is luck."""
+    generator = torch.Generator().manual_seed(0)
+    labels = [i % 3 for i in range(360)]
+    x = torch.randn(360, 20, generator=generator)
+    if informed:
+        x[:, :3] += 9 * torch.nn.functional.one_hot(torch.tensor(labels))
+    x = 5 + 0.1 * x  # neither around zero nor about one wide
+    monkeypatch.setattr(evaluate_masking, "features", lambda *args: x[[int(t) for t in args[2]]])
+    given, asked = (
+        Labelled([str(i) for i in places], [labels[i] for i in places])
+        for places in (range(60), range(60, 360))
+    )
+    model = Encoder(_config("encoder", tokenizer))
+    assert low <= probe_accuracy(model, tokenizer, given, asked).value <= high
+
+
+def test_a_probe_is_asked_about_texts_that_it_was_not_given(tokenizer, monkeypatch) -> None:
+    """Of another seed, so about other entities; and in phrasings that are held out."""
+    trained, probed = Encoder(_config("encoder", tokenizer)), []
+
+    def draw(what: str, seed: int, n: int, *, held_out: bool) -> Labelled:
+        return Labelled([f"{n} of {what}, seed {seed}, held out: {held_out}"], [0, 1])
+
+    def probe(model, tokenizer, given: Labelled, asked: Labelled):
+        probed.append((model is trained, *given.texts, *asked.texts))
+        return wilson_interval(1, 1)
+
+    monkeypatch.setattr(evaluate_masking, "labelled_texts", draw)
+    monkeypatch.setattr(evaluate_masking, "probe_accuracy", probe)
+    scores = probe_scores(trained, tokenizer, 7)
+    for what, ours in itertools.product(("kind", "language", "domain"), (True, False)):
+        assert scores.pop(0).name == f"probe/{what}{'' if ours else ', random weights'}"
+        assert probed.pop(0) == (
+            ours,
+            f"10 of {what}, seed 7, held out: False",
+            f"510 of {what}, seed 8, held out: True",
+        )
+    assert not scores + probed
 
 
 @pytest.mark.parametrize(("what", "classes"), [("kind", 17), ("language", 2), ("domain", 3)])

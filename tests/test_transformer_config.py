@@ -16,7 +16,7 @@ from minirag.files import MANIFEST, load_set, read_json_object
 from minirag.transformer import checkpoints
 from minirag.transformer.attention import Rotary
 from minirag.transformer.config import TransformerConfig
-from minirag.transformer.models import Decoder
+from minirag.transformer.models import Decoder, EncoderDecoder
 from minirag.transformer.pooling import pooling_of
 from minirag.transformer.public import to_ours
 
@@ -80,6 +80,26 @@ def test_attention_has_a_dropout_of_its_own_and_older_files_stay_as_they_are() -
     for config in (plain, own):
         again = TransformerConfig.from_dict(json.loads(config.to_json()), Path("config.json"))
         assert again == config
+
+
+def test_attention_drops_some_of_its_weights_while_it_learns_and_only_then() -> None:
+    """In the fused kernel and written out; looking at itself and at a memory."""
+    torch.manual_seed(0)
+    config = TransformerConfig(**{**SMALL, "kind": "encoder-decoder"}, attention_dropout=0.5)
+    model, ids = EncoderDecoder(config), torch.arange(12).view(2, 6)
+    memory = model.eval().encode(ids).detach()
+
+    def repeatable(record: list[torch.Tensor] | None) -> bool:
+        return torch.equal(model(ids, memory, record=record), model(ids, memory, record=record))
+
+    for record in (None, []):
+        model.eval()
+        assert repeatable(record)
+        for part in ("attention", "cross"):
+            model.eval()
+            for block in model.decoder.blocks:
+                getattr(block, part).train()
+            assert not repeatable(record)
 
 
 def _directory(place: Path, config: dict[str, Any]) -> Path:

@@ -211,7 +211,7 @@ def steps_in(minutes: float, recipe: RetrieverRecipe, machine: Machine) -> int:
     costs as much a page in a small pool as in a large one, so two small pools are tried: one to
     warm caches up, one to measure.
     """
-    if minutes <= 0:
+    if not minutes > 0:  # nan, too
         raise UsageError(f"minutes is {minutes}: give a number above 0.")
     # A pool has at least 2 batches, and at most 2 for each page of its largest families.
     enough = 4 * len(recipe.mix.pages)

@@ -161,7 +161,7 @@ def steps_in(minutes: float, recipe: Recipe, machine: Machine, steps: int = 12) 
 
     The number is fixed before the run begins, so that the run itself depends on no clock.
     """
-    if minutes <= 0:
+    if not minutes > 0:  # nan, too
         raise UsageError(f"minutes is {minutes}: give a number above 0.")
     trial = Pretraining(recipe.with_steps(steps), make_tokenizer(recipe), 0, Path(), machine)
     # The middle of a run is as hard as most of it: begin where all stages are under way.
