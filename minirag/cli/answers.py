@@ -119,7 +119,8 @@ def print_result(
     seconds = result.timings
     started = "" if ready is None else frame.started.format(seconds=ready)
     took = frame.took.format(retrieve=seconds.retrieve, read=seconds.read)
-    print(f"\n{pipeline.reader.name}, {base.encoder.name}; {started}{took}")
+    print()
+    print_wrapped(f"{pipeline.reader.name}, {base.encoder.name}; {started}{took}")
 
 
 def _around(citation: Citation) -> str:
@@ -160,7 +161,7 @@ def print_explanation(result: Answer | Abstention, readings: list[Any]) -> None:
         return
     prompt = result.prompt
     print("\n== token budget ==")
-    print(
+    print_wrapped(
         f"the model reads {prompt.context}; prompt {prompt.used}, kept for the answer "
         f"{prompt.reserved}, free {prompt.context - prompt.used - prompt.reserved}; "
         f"{counted(len(prompt.passages), 'passage')} given, {len(prompt.dropped)} dropped"
