@@ -550,6 +550,7 @@ def test_what_calibrate_refuses_is_what_scores_low_without_its_article(
             64,
             "-k goes with --squad, --questions or --follow-ups",
         ),
+        (["evaluate", "--beir", "none", "-k9"], 64, "--follow-ups, and not with --beir: leave it"),
         (["evaluate", "--squad", "SQUAD", "--threshold", "nan"], 64, "is no likeness"),
         (["calibrate", "--squad", "SQUAD", "--limit", "-5"], 64, "--limit is -5"),
         (["calibrate", "--squad", "SQUAD", "--limit", "1"], 64, "two questions at least"),

@@ -8,7 +8,7 @@ import json
 import pytest
 import small_bases
 
-from minirag.cli.finetune import add_parser, config_of
+from minirag.cli.finetune import add_parser, config_of, given
 from minirag.cli.runs import typed
 from minirag.errors import DataError
 from minirag.finetuning.base import Base, fingerprint
@@ -90,5 +90,8 @@ def test_the_command_of_a_shipped_reader_asks_for_what_it_was_made_by(reader: st
     args = parser.parse_args(report["command"].split()[1:])
     assert args.base == report["base"]
     assert config_of(args, RECIPES[args.way]).as_json() == report["config"]
-    data = LaboratoryData(domain=args.domain, way=args.way, questions=args.questions)
+    typed = given(
+        paraphrases=args.paraphrases, exercises=args.exercises, unanswerable=args.unanswerable
+    )
+    data = LaboratoryData(args.domain, args.way, questions=args.questions, **typed)
     assert data.as_json() == report["laboratory"]

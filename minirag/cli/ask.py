@@ -15,6 +15,7 @@ from minirag.cli.answers import answer_as_json, print_explanation, print_piece, 
 from minirag.cli.bases import (
     ENCODER,
     READER,
+    RETRIEVER,
     add_encoder_options,
     add_retriever_option,
     cached_base,
@@ -106,7 +107,7 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     )
     add_retriever_option(parser)
     add_encoder_options(
-        parser, f"of a knowledge base its own; with --domain: retriever; else {ENCODER}"
+        parser, f"of a knowledge base its own; with --domain: {RETRIEVER}; else {ENCODER}"
     )
     parser.add_argument(
         "--max-new-tokens", type=int, default=96, metavar="N", help="longest answer (default: 96)"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from minirag.text.report import Report
 
 ENCODER = "all-MiniLM-L6-v2"
-ENCODERS = (ENCODER, "retriever")  # those that have a name; the second is the laboratory's
+RETRIEVER = "retriever"  # ours, for the laboratory
+ENCODERS = (ENCODER, RETRIEVER)  # those that have a name
 READER = "SmolLM2-135M-Instruct"
 
 

@@ -12,6 +12,7 @@ from minirag.cli.ask import PASSAGES, chat_reader, threshold
 from minirag.cli.bases import (
     ENCODER,
     READER,
+    RETRIEVER,
     add_encoder_options,
     add_retriever_option,
     cached_base,
@@ -176,7 +177,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-RETRIEVER = "retriever"  # ours, for the invented world
 _MEASUREMENTS = (
     "--squad", "--beir", "--questions", "--model", "--laboratory", "--follow-ups", "--faq"
 )  # fmt: skip

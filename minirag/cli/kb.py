@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirag.cli.answers import plain
 from minirag.cli.bases import (
+    RETRIEVER,
     add_encoder_options,
     changing,
     counted,
@@ -89,7 +90,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="after",
         help="the documents as they were when readers learned them, or as they are (default)",
     )
-    add_encoder_options(new, "retriever")
+    add_encoder_options(new, RETRIEVER)
     new.set_defaults(run=_new)
     action("info", "what it holds, and which encoder made it").set_defaults(run=_info)
     show = action("show", "print one document")

@@ -40,6 +40,8 @@ def refuse_stray(
 def was_typed(args: argparse.Namespace, option: str) -> bool:
     """Whether an option was given, in full or by its beginning."""
     given = {argument.partition("=")[0] for argument in args.arguments}
-    return option in given or any(
-        len(word) > 3 and option.startswith(word) for word in given if word.startswith("--")
+    if not option.startswith("--"):  # -k 3, -k3
+        return any(word.startswith(option) for word in given)
+    return any(
+        word.startswith("--") and len(word) > 3 and option.startswith(word) for word in given
     )
