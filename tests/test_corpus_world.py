@@ -248,8 +248,13 @@ def test_the_command_shows_and_exports(tmp_path, capsys):
             run("--show", n)
 
 
-def test_what_an_unanswerable_document_is_asked_it_does_not_say(capsys):
-    assert run("--domain", "law", "--show", 60, "--json") == 0
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "(the document does not say)"), ("es", "(el documento no lo dice)")],
+)
+def test_what_an_unanswerable_document_is_asked_it_does_not_say(language, said, capsys):
+    law = ("--domain", "law", "--language", language, "--show", 60)
+    assert run(*law, "--json") == 0
     documents = json.loads(capsys.readouterr().out)["documents"]
     assert {sample["group"] for sample in documents} == set(GROUPS)
     for sample in documents:
@@ -259,8 +264,8 @@ def test_what_an_unanswerable_document_is_asked_it_does_not_say(capsys):
                 assert question["answer"] is None
             else:
                 assert question["answer"] in sample["text"]
-    assert run("--domain", "law", "--show", 60) == 0
-    refusals = capsys.readouterr().out.count("(the document does not say)")
+    assert run(*law) == 0
+    refusals = capsys.readouterr().out.count(said)
     assert refusals == sum(q["answer"] is None for s in documents for q in s["questions"])
 
 

@@ -31,7 +31,7 @@ examples:
   minirag world --domain law --language es --show 1
   minirag world --domain medicine --seed 7 --export worlds/medicine-7
 """
-_NO_ANSWER = "(the document does not say)"
+_NO_ANSWER = {"en": "(the document does not say)", "es": "(el documento no lo dice)"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.export is not None:
         print(f"Wrote {said['files']} files into {args.export}.")
     if "documents" in said:
-        print("\n\n".join(map(_as_text, said["documents"])))
+        print("\n\n".join(_as_text(sample, args.language) for sample in said["documents"]))
     return 0
 
 
@@ -102,7 +102,8 @@ def _sample(world: World, record: Record, document: WorldDocument, language: str
     }
 
 
-def _as_text(sample: dict[str, Any]) -> str:
+def _as_text(sample: dict[str, Any], language: str) -> str:
+    no = _NO_ANSWER[language]
     head = f"{sample['title']}  ({sample['id']}, {sample['date']}, {sample['group']})"
-    asked = [f"  {q['question']}\n    {q['answer'] or _NO_ANSWER}" for q in sample["questions"]]
+    asked = [f"  {q['question']}\n    {q['answer'] or no}" for q in sample["questions"]]
     return "\n".join([head, sample["text"], *asked])
