@@ -51,9 +51,13 @@ class RetrievalScore:
             "way": self.way,
             "passages": self.passages,
             "n": self.n,
-            **{f"recall@{k}": _rounded(interval) for k, interval in self.recall.items()},
+            **{_recall(k): _rounded(interval) for k, interval in self.recall.items()},
             "MRR@10": _rounded(self.mrr),
         }
+
+
+def _recall(k: int) -> str:
+    return f"recall@{k}"
 
 
 def _rounded(interval: Interval) -> list[float]:
@@ -191,12 +195,14 @@ def evaluate_retriever(
 
 
 def table(scores: Sequence[RetrievalScore]) -> str:
-    """As lines for people."""
-    heads = [f"recall@{k}" for k in RECALL_AT] + ["MRR@10"]
-    rows = [("", heads)]
+    """As lines for people, 80 columns wide: scores, and below them their intervals."""
+    lines = [f"{'':<40}" + "".join(f"{head:<10}" for head in (*map(_recall, RECALL_AT), "MRR@10"))]
     for s in scores:
         names = "" if s.names == "all" else f", {s.names}"
-        what = f"{s.domain}, {s.asked_in} → {s.found_in}{names}, {s.way}"
-        rows.append((what, [str(value) for value in (*s.recall.values(), s.mrr)]))
-    lines = (f"{what:<44}" + "".join(f"{cell:<24}" for cell in cells) for what, cells in rows)
+        cells = (*s.recall.values(), s.mrr)
+        lines += [
+            f"{f'{s.domain}, {s.asked_in} → {s.found_in}{names}, {s.way}':<40}"
+            + "".join(f"{cell.value:<10.3f}" for cell in cells),
+            f"{'':<40}" + "".join(f"{f'{cell.low:.2f}–{cell.high:.2f}':<10}" for cell in cells),
+        ]
     return "\n".join(line.rstrip() for line in lines)
