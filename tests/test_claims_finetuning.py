@@ -456,7 +456,8 @@ def test_measuring_a_step_leaves_nothing_behind() -> None:
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
-    assert tensors() == tensors()
+    first, second = tensors(), tensors()
+    assert second <= first  # what an earlier test left behind may go in between
 
 
 # ---------------------------------------------------------------------------- the whole, in small
