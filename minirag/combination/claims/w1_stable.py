@@ -38,11 +38,16 @@ def run(settings: Answering, bench: Workbench) -> Verdict:
         for arm in _WITH_PASSAGES
         for cost in ("tokens", "seconds")
     ]
-    times = ", ".join(f"{row['value'][0]:.1f} times for the {row['what']}" for row in dear)
+    cost = {row["what"]: row["value"][0] for row in dear}
+    times = ", ".join(
+        f"one of {arm} takes {cost[f'tokens of {arm}']:.1f} times the tokens and "
+        f"{cost[f'seconds of {arm}']:.1f} times the seconds"
+        for arm in _WITH_PASSAGES
+    )
     return Verdict(
         *judge(well, dear),
-        f"On stable facts fine-tuning is ahead of {answers.told(well)}. What an answer "
-        f"with passages costs beside one of its own: {times}.",
+        f"On stable facts fine-tuning is ahead of {answers.told(well)}. Beside one of its "
+        f"own answers, {times}.",
         Interval(*well[0]["value"]),
         "exact match on stable facts, fine-tuned minus RAG",
         {
