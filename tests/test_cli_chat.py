@@ -12,6 +12,7 @@ import pytest
 from tiny_models import save_encoder, save_reader
 
 from minirag import files
+from minirag.cli.answers import unbroken
 from minirag.cli.main import main
 from minirag.errors import DiskError
 from minirag.rag.faq import Faq, FaqEntry
@@ -134,6 +135,25 @@ def test_long_sources_are_wrapped(chat, tmp_path) -> None:
     out = chat("A word?\n/sources\n")[1]
     assert "A word. A word." in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_breaks_of_an_editor_go_and_no_others() -> None:
+    broken = "A word that goes on and on, to the far right margin of an editor,"
+    lines = ["# Word", "", broken, "and on. ", "A word.", f"- {broken}", "- a word", "1. one"]
+    lines += [f"| {broken} |", "a cell", f"    {broken}", "code", broken, "2. two", "  further in"]
+    assert unbroken("\n".join(lines)) == [
+        *("# Word", "", f"{broken} and on.", "A word.", f"- {broken}", "- a word", "1. one"),
+        *(f"| {broken} |", "a cell", f"    {broken}", "code", broken, "2. two", "  further in"),
+    ]
+
+
+def test_in_spanish_the_commands_answer_in_spanish(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/sources\n/reset\n/help\n"))
+    assert main(["chat", "--domain", "medicine", "--language", "es"]) == 0
+    nothing, forgot, commands = capsys.readouterr().out.splitlines()
+    assert nothing == "Aún no se ha preguntado nada."
+    assert forgot == "Olvidados 0 turnos."
+    assert commands.startswith("/sources: los pasajes")
 
 
 def test_only_so_many_turns_are_remembered(chat) -> None:

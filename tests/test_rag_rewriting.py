@@ -64,6 +64,17 @@ def _rewrite(last: str, question: str):
         # an addition to the last question
         ("How is fufidum dosed in adults?", "And in children?", "How is fufidum dosed in children?",
          "addition"),
+        # other people instead of those that the question was about
+        ("What is the adult dose of fufidum?", "And in children?",
+         "What is the dose of fufidum in children?", "addition"),
+        ("How much does a card cost for adults a year?", "And for children?",
+         "How much does a card cost a year for children?", "addition"),
+        ("What is the dose of fufidum?", "And of children?",
+         "What is the dose of fufidum of children?", "addition"),
+        ("¿Cuál es la dosis del gazarum para adultos?", "¿Y en niños?",
+         "¿Cuál es la dosis del gazarum en niños?", "addition"),
+        ("¿Cuál es la dosis adulta del gazarum?", "¿Y en los niños?",
+         "¿Cuál es la dosis del gazarum en los niños?", "addition"),
         ("How much does a card cost?", "And for children?",
          "How much does a card cost for children?", "addition"),
         ("How is fufidum stored in France?", "And in children with asthma?",

@@ -30,6 +30,10 @@ class Frame:
     started: str
     took: str
     searching: str
+    commands: str
+    nothing_asked: str
+    forgot: str
+    forgot_one: str
 
     def abstention(self, result: Abstention) -> str:
         """Why there is no answer."""
@@ -82,6 +86,10 @@ FRAMES = {
         started="{seconds:.1f} s to start, ",
         took="{retrieve:.2f} s to retrieve, {read:.1f} s to read",
         searching="searching for",
+        commands="/sources: the last answer's passages   /reset: forget   /quit: end",
+        nothing_asked="Nothing has been asked yet.",
+        forgot="Forgot {n} turns.",
+        forgot_one="Forgot 1 turn.",
     ),
     "es": Frame(
         language="es",
@@ -101,5 +109,9 @@ FRAMES = {
         started="{seconds:.1f} s para empezar, ",
         took="{retrieve:.2f} s para buscar, {read:.1f} s para leer",
         searching="se busca",
+        commands="/sources: los pasajes de la última respuesta   /reset: olvidar   /quit: salir",
+        nothing_asked="Aún no se ha preguntado nada.",
+        forgot="Olvidados {n} turnos.",
+        forgot_one="Olvidado 1 turno.",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # -- for people ------------------------------------------------------------------------------------
 
 
+_BROKEN = 60  # characters; a shorter line ends where its writer ended it
 # Documents and models may hold control characters, which a terminal would obey.
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 
@@ -52,6 +54,23 @@ def print_wrapped(text: str, indent: str = "", max_lines: int | None = None) -> 
             placeholder=" ...",
         )
     )
+
+
+def unbroken(text: str) -> list[str]:
+    """The lines of a text, with those put together that an editor broke at its own width.
+
+    A line goes on where the one before it is long and it begins with a letter or a digit, not with
+    the sign of a list, a heading or a table, nor further in, as code does.
+    """
+    lines: list[str] = []
+    long = False
+    for line in text.splitlines():
+        if long and re.match(r"(?!\d+[.)] )\w", line):
+            lines[-1] += f" {line.rstrip()}"
+        else:
+            lines.append(line.rstrip())
+        long = len(line) >= _BROKEN and bool(re.match(r"[\w(\"'¿¡*-]", line))
+    return lines
 
 
 def place_of(passage: Passage) -> str:

@@ -18,9 +18,10 @@ from minirag.cli.answers import (
     print_piece,
     print_result,
     print_wrapped,
+    unbroken,
 )
 from minirag.cli.ask import add_answer_options, frame_of, open_pipeline
-from minirag.cli.bases import counted, import_torch
+from minirag.cli.bases import import_torch
 from minirag.errors import MiniragError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ examples:
   minirag chat --kb kb --quote
   minirag chat --kb kb --json < questions.txt
 """
-_COMMANDS = "/sources: the last answer's passages   /reset: forget   /quit: end"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
     bounds = Bounds(args.history_turns, args.history_tokens)  # wrong ones are told now
     pipeline, base = open_pipeline(args)
     talk = Conversation(pipeline, RuleRewriter(names_of(base)), bounds)
-    loop = (_JsonLoop if args.json else _Loop)(talk, base, frame_of(args))
+    frame = frame_of(args)
+    loop = (_JsonLoop if args.json else _Loop)(talk, base, frame)
     try:
-        for line in _lines(None if args.json else _COMMANDS):
+        for line in _lines(None if args.json else frame.commands):
             if line in ("/quit", "/exit"):
                 break
             if line:
@@ -165,21 +166,21 @@ class _Loop:
 
     def sources(self) -> None:
         if not self.talk.turns:
-            print("Nothing has been asked yet.")
+            print(self.frame.nothing_asked)
             return
         turn = self.talk.turns[-1]
         for hit in turn.sources:
             number = turn.result.hits.index(hit) + 1  # as the answer cites it
             print(f"[{number}] {described(hit, self.frame)}")
-            for line in plain(hit.passage.text).splitlines():
+            for line in unbroken(hit.passage.text):
                 print_wrapped(line)
             print()
 
     def forgot(self, n: int) -> None:
-        print(f"Forgot {counted(n, 'turn')}.")
+        print(self.frame.forgot_one if n == 1 else self.frame.forgot.format(n=n))
 
     def help(self) -> None:
-        print(_COMMANDS)
+        print(self.frame.commands)
 
     def failed(self, line: str, error: MiniragError) -> None:
         print(f"minirag: {error}", file=sys.stderr)
@@ -207,7 +208,7 @@ class _JsonLoop(_Loop):
         self.say({"command": "/reset", "forgotten": n})
 
     def help(self) -> None:
-        self.say({"command": "/help", "help": _COMMANDS})
+        self.say({"command": "/help", "help": self.frame.commands})
 
     def failed(self, line: str, error: MiniragError) -> None:
         self.say({"question": line, "error": str(error)})

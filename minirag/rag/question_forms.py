@@ -21,6 +21,7 @@ _EN_AUXILIARY = (
     r"(?:is|are|was|were|does|do|did|can|could|will|would|should|must|may|might|has|have|had)"
 )
 _EN_OPENING = rf"^(?:(?:{_EN_PREPOSITION} )?{_EN_WH}(?: [\w-]+){{0,3}} )?{_EN_AUXILIARY} (?:not )?"
+_EN_GROUP = r"(?:adults|children|infants|babies|teenagers|pregnant women|the elderly|older people)"
 
 # -- Spanish ---------------------------------------------------------------------------------------
 
@@ -34,6 +35,10 @@ _ES_CLITIC = r"(?:(?:se|lo|la|los|las|le|les) )?"
 # Third persons, whose subject Spanish leaves out; -o, -s and -mos are I, you and we.
 _ES_VERB = r"(?:es|son|fue|fueron|está|están|\w+(?:a|e|an|en|ó|aron|ieron))"
 _ES_SINGULAR = r"(?:es|fue|está|\w+(?:a|e|ó))"
+_ES_GROUP = (
+    r"(?:adult[oa]s|niñ[oa]s|lactantes|bebés|adolescentes|embarazadas|ancian[oa]s"
+    r"|personas mayores)"
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Forms:
         What belongs to a name that stands after it.
     of
         Joins a noun phrase and what it belongs to.
+    group
+        People that a thing is meant for; who asks on about other people means them instead.
+    of_a_group
+        Where a question says whom it is about: "adult " of "the adult dose", " in adults".
     """
 
     lead: re.Pattern[str]
@@ -84,6 +93,8 @@ class Forms:
     person: re.Pattern[str]
     articles: frozenset[str]
     of: str
+    group: re.Pattern[str]
+    of_a_group: re.Pattern[str]
 
 
 ENGLISH = Forms(
@@ -122,6 +133,11 @@ ENGLISH = Forms(
     person=re.compile(r"^(?:i|me|you|he|she|her|we|us|they)$"),
     articles=frozenset({"the", "a", "an"}),
     of=" of ",
+    group=re.compile(rf"\b{_EN_GROUP}\b"),
+    of_a_group=re.compile(
+        rf"\b(?:adult|child|paediatric|pediatric) (?=\w)| (?:in|for|to) {_EN_GROUP}\b",
+        re.IGNORECASE,
+    ),
 )
 
 SPANISH = Forms(
@@ -176,6 +192,11 @@ SPANISH = Forms(
     person=re.compile(r"^(?:yo|m[ií]|t[uú]|ti|vos|usted(?:es)?|él|ell[ao]s?|[nv]osotr[ao]s)$"),
     articles=frozenset({"el", "la", "los", "las"}),
     of=" de ",
+    group=re.compile(rf"\b{_ES_GROUP}\b"),
+    of_a_group=re.compile(
+        rf" (?:adult[oa]|infantil|pediátric[oa])\b| (?:en|para|a|de) (?:l[oa]s )?{_ES_GROUP}\b",
+        re.IGNORECASE,
+    ),
 )
 
 _SPANISH_SIGNS = re.compile(r"[¿¡áéíóúñ]")

@@ -253,12 +253,18 @@ def _with_other_name(last: str, old: Name, new: Name, asked: _Asked) -> str:
 
 
 def _with_addition(last: str, asked: _Asked, forms: Forms, topic: Name | None) -> str:
-    """The last question with an addition, in the place of one with the same preposition."""
+    """The last question with an addition, in the place of one with the same preposition, or of the
+    people whom it was about.
+    """
     body = last.rstrip("?!. ")
     preposition = asked.low.split()[0]
     # "... dosed in adults" + "in children" -> "... dosed in children"
     end = re.search(rf" {re.escape(preposition)} [\w-]+(?: [\w-]+){{0,2}}$", body, re.IGNORECASE)
-    if end and (topic is None or topic.end <= end.start()):
+    # "the adult dose of ..." + "in children" -> "the dose of ... in children"
+    others = forms.of_a_group.sub("", body) if forms.group.search(asked.low) else body
+    if others != body:
+        body = others
+    elif end and (topic is None or topic.end <= end.start()):
         body = body[: end.start()]
     added = asked.low[:1] + asked.rest[1:]
     # "... dosed in adults?" + "In children!" -> "... in children?", with the last question's end
