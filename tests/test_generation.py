@@ -125,6 +125,34 @@ def test_end_token_ends_one_row_and_not_the_others() -> None:
         assert after.stopped_by == ("end" if end in before.ids else "length")
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_rows_that_have_ended_leave_the_batch_and_change_nothing(
+    kind: str, temperature: float
+) -> None:
+    prompts = [p + [extra] for p in PROMPTS for extra in (3, 4, 5)]
+    sampling = Sampling(max_new_tokens=20, temperature=temperature, seed=2)
+    free = generate(_model(kind), prompts, sampling)
+    ends = {ids[place] for ids, place in zip((r.ids for r in free), (1, 3, 9), strict=False)}
+    model = _model(kind, eos_ids=tuple(ends))
+    sizes: list[int] = []
+    tower = model.decoder if kind == "encoder-decoder" else model.tower
+    tower.register_forward_hook(lambda _, given, out: sizes.append(len(out)))
+    together = generate(model, prompts, sampling)
+    in_batch = list(sizes)
+    for prompt, result in zip(prompts, together, strict=True):
+        alone = generate(model, [prompt], sampling)[0]
+        assert (result.ids, result.stopped_by) == (alone.ids, alone.stopped_by)
+        assert result.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
+    written = [len(r.ids) + (r.stopped_by == "end") for r in together]
+    assert len(in_batch) == max(written)
+    assert sorted(in_batch, reverse=True) == in_batch
+    assert len(set(in_batch)) > 1  # it did shrink ...
+    for step, size in enumerate(in_batch):  # ... to less than twice as many as were written on
+        live = sum(n > step for n in written)
+        assert live <= size < max(2 * live, 2)
+
+
 def test_the_context_is_a_limit_not_a_crash() -> None:
     model = _model("decoder")
     result = generate(model, [list(range(40))], Sampling(max_new_tokens=30))[0]

@@ -170,7 +170,7 @@ class _Continuation:
     def steps(self, rows: Sequence[list[int]]) -> Iterator[_Steps]:
         """Along each of the rows, all in one pass."""
         padded = torch.tensor([row + [0] * (self.longest - len(row)) for row in rows])  # (R, L)
-        states = self.model(padded, cache=self.cache.repeated(len(rows)))
+        states = self.model(padded, cache=self.cache.rows(torch.zeros(len(rows), dtype=torch.long)))
         after = _log_probabilities(self.model.logits(states))  # (R, L, V): what follows each token
         end = after[:, :, self.ends].logsumexp(dim=-1)  # (R, L)
         for row, following, stop in zip(rows, after, end, strict=True):

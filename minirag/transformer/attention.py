@@ -178,12 +178,12 @@ class LayerCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def repeated(self, n: int) -> LayerCache:
-        """A copy with every row ``n`` times over."""
+    def rows(self, chosen: Tensor) -> LayerCache:
+        """A copy of these rows, in this order; a row may come several times. chosen (B',)."""
         copy = LayerCache()
         if self.keys is not None and self.values is not None:
-            copy.keys = self.keys.repeat_interleave(n, dim=0)
-            copy.values = self.values.repeat_interleave(n, dim=0)
+            copy.keys = self.keys.index_select(0, chosen)
+            copy.values = self.values.index_select(0, chosen)
         copy.length = self.length
         return copy
 

@@ -202,16 +202,13 @@ def _finish(
     """Write until every row has ended."""
     results = [Generation() for _ in range(n_rows)]
     live = list(range(n_rows))  # rows still being written
-    for ids, probabilities in _steps(model, prepared, sampling):
-        for row in list(live):
-            token = ids[row]
+    for written in _steps(model, prepared, sampling, live):
+        for row, (token, probability) in written.items():
             if token in model.config.eos_ids and not sampling.ignore_end:
                 results[row].stopped_by = "end"
                 live.remove(row)
-            elif not results[row].accept(token, probabilities[row], sampling, tokenizer):
+            elif not results[row].accept(token, probability, sampling, tokenizer):
                 live.remove(row)
-        if not live:
-            break
     return results
 
 
@@ -233,11 +230,12 @@ def stream(
     result = Generation() if result is None else result
     shown = 0  # characters handed out
     prepared = _prepare(model, [prompt], sampling.max_new_tokens)
-    for ids, probabilities in _steps(model, prepared, sampling):
-        if ids[0] in model.config.eos_ids and not sampling.ignore_end:
+    for written in _steps(model, prepared, sampling, [0]):
+        token, probability = written[0]
+        if token in model.config.eos_ids and not sampling.ignore_end:
             result.stopped_by = "end"
             break
-        if not result.accept(ids[0], probabilities[0], sampling, tokenizer):
+        if not result.accept(token, probability, sampling, tokenizer):
             break
         sure = result.text
         if tail := repeated_tail(result.ids, sampling.repeat):  # may turn out to be a repetition
@@ -287,25 +285,39 @@ def _held_back(text: str, stop: tuple[str, ...]) -> int:
 
 
 def _steps(
-    model: Decoder | EncoderDecoder, prepared: _Prepared, sampling: Sampling
-) -> Iterator[tuple[list[int], list[float]]]:
-    """The next token of every row and its probability, again and again."""
+    model: Decoder | EncoderDecoder, prepared: _Prepared, sampling: Sampling, live: list[int]
+) -> Iterator[dict[int, tuple[int, float]]]:
+    """The next token of each live row and its probability, again and again.
+
+    ``live`` holds the rows still written: whoever takes the tokens takes out what has ended. A
+    few long answers would keep all others in the batch; so it is made smaller whenever half of it
+    has ended.
+    """
     logits_of, cache, keep, ids = prepared
-    n_rows = len(ids)
-    generators = [torch.Generator().manual_seed(sampling.seed) for _ in range(n_rows)]
+    rows = list(live)  # what each row of the batch goes on with
+    generators = {row: torch.Generator().manual_seed(sampling.seed) for row in rows}
     room = model.config.max_length - ids.size(1)
     for step in range(min(sampling.max_new_tokens, room + 1)):
         logits = logits_of(ids, keep, cache).float()  # (B, V)
         probabilities = logits.softmax(dim=-1)
         if step == 0 and sampling.gate is not None:
             logits = _gated(logits, probabilities, *sampling.gate)
-        chosen = choose(logits, sampling, generators)  # (B,)
+        chosen = choose(logits, sampling, [generators[row] for row in rows])  # (B,)
         likelihood = probabilities.gather(1, chosen[:, None])[:, 0]
-        yield chosen.tolist(), likelihood.tolist()
-        if step + 1 < sampling.max_new_tokens:
-            ids = chosen[:, None]
-            if keep is not None:
-                keep = torch.cat([keep, keep.new_ones(n_rows, 1)], dim=1)
+        written = dict(
+            zip(rows, zip(chosen.tolist(), likelihood.tolist(), strict=True), strict=True)
+        )
+        yield {row: written[row] for row in live}
+        if not live:
+            return
+        ids = chosen[:, None]
+        if keep is not None:
+            keep = torch.cat([keep, keep.new_ones(len(rows), 1)], dim=1)
+        if 2 * len(live) <= len(rows):
+            left = torch.tensor([i for i, row in enumerate(rows) if row in live], device=ids.device)
+            rows, ids, cache = [rows[i] for i in left.tolist()], ids[left], cache.rows(left)
+            keep = None if keep is None else keep[left]
+            logits_of = logits_of.rows(left)
 
 
 def _gated(logits: Tensor, probabilities: Tensor, token: int, least: float) -> Tensor:
@@ -330,6 +342,12 @@ class _LastLogits:
         else:
             states = self.model(ids, self.memory, self.memory_keep, keep, cache)
         return self.model.logits(states[:, -1:])[:, 0]  # (B, T, D) -> (B, V)
+
+    def rows(self, chosen: Tensor) -> _LastLogits:
+        """The same for these rows (B',) of the sources alone."""
+        memory = None if self.memory is None else self.memory[chosen]
+        keep = None if self.memory_keep is None else self.memory_keep[chosen]
+        return _LastLogits(self.model, memory, keep)
 
 
 # How to get logits, an empty cache, the mask, the first ids.

@@ -33,10 +33,10 @@ class Cache:
         """Tokens held."""
         return self.layers[0][0].length
 
-    def repeated(self, n: int) -> Cache:
-        """The same for each of ``n`` rows: one prompt, read once, continued in several ways."""
+    def rows(self, chosen: Tensor) -> Cache:
+        """A copy of these rows (B',): those still written; or one prompt, to go on several ways."""
         copy = Cache(len(self.layers), self.capacity)
-        copy.layers = [(own.repeated(n), cross.repeated(n)) for own, cross in self.layers]
+        copy.layers = [(own.rows(chosen), cross.rows(chosen)) for own, cross in self.layers]
         return copy
 
 
