@@ -130,7 +130,7 @@ def test_end_token_ends_one_row_and_not_the_others() -> None:
 def test_rows_that_have_ended_leave_the_batch_and_change_nothing(
     kind: str, temperature: float
 ) -> None:
-    prompts = [p + [extra] for p in PROMPTS for extra in (3, 4, 5)]
+    prompts = [[*p, extra] for p in PROMPTS for extra in (3, 4, 5)]
     sampling = Sampling(max_new_tokens=20, temperature=temperature, seed=2)
     free = generate(_model(kind), prompts, sampling)
     ends = {ids[place] for ids, place in zip((r.ids for r in free), (1, 3, 9), strict=False)}
