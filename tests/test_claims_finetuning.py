@@ -288,6 +288,24 @@ def test_f5_needs_something_to_keep_and_a_remedy_that_keeps_it() -> None:
     )  # fmt: skip
 
 
+def test_f5_weighs_a_rate_by_the_domain_only_if_the_rest_is_kept() -> None:
+    def outcome(domain: float, general: float) -> dict[str, Any]:
+        marks = {"domain": domain, "general": general}
+        return {
+            "asked": "the same",
+            **{part: {"en/1": [int(i < 100 * share) for i in range(100)]}
+               for part, share in marks.items()},
+        }  # fmt: skip
+
+    before = [outcome(0.1, 0.9)]
+    assert f5.score_if_kept([outcome(0.6, 0.9)], before, 0.03) == pytest.approx(0.6)
+    assert f5.score_if_kept([outcome(0.0, 0.9)], before, 0.03) == 0
+    # Two points are lost, and it might be five.
+    little = f5.score_if_kept([outcome(0.6, 0.88)], before, 0.03)
+    much = f5.score_if_kept([outcome(0.9, 0.5)], before, 0.03)
+    assert much < little < -0.03
+
+
 # ----------------------------------------------------------------------------------------- budgets
 
 
@@ -298,8 +316,9 @@ def test_trainings_are_short_and_shared() -> None:
     whole = f1._training(full["F1"], "fine-tuned", seed, rate, 1.0)
     assert whole == adapting.training(full["F2"], seed, rate)
     assert whole == f4.maker(full["F4"], "raft")(seed, rate)
+    assert whole == f5._training(full["F5"], "raft", f5.NOTHING, seed, rate)
+    assert whole == f5._training(full["F5"], "raft", f5.LOWER, seed, rate)
     longest = f1._training(full["F1"], "fine-tuned", seed, rate, 1.0, 2.0)
-    assert longest == f5._training(full["F5"], "raft", f5.NOTHING, seed, rate)
     by_heart = f4.maker(full["F4"], "closed-book")(seed, rate)
     assert by_heart == f5._training(full["F5"], "closed-book", f5.NOTHING, seed, rate)
     for what in (longest, by_heart, f5._training(full["F5"], "raft", "both", seed, rate)):

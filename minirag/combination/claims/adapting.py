@@ -309,6 +309,7 @@ def best_rate(
     settings: Fitting,
     make: Callable[[int, float], Training],
     start: Sequence[float] | None = None,
+    score: Callable[[scoring.Outcomes], float] | None = None,
 ) -> Choice:
     """The rate with the best score on development seeds; among equals, that with the lower loss.
 
@@ -319,18 +320,23 @@ def best_rate(
     make : function (seed, rate) -> training
     start : rates, optional
         Where to begin; default: the settings'.
+    score : function (the outcome of each development seed) -> score, optional
+        Default: the domain's, or how little its texts surprise a model that learns texts alone.
     """
     grid = sorted(settings.rates)
     merits: dict[float, tuple[float, float]] = {}
 
     def attempt(rate: float) -> None:
         outcomes = [train(bench, settings, make(seed, rate)) for seed in settings.development]
-        pure = make(0, rate).data.way == "pretraining"  # learns texts, and answers nothing
-        found = [
+        value = (score or usual)(outcomes)
+        merits[rate] = value, -statistics.fmean(o["loss"] for o in outcomes)
+
+    def usual(outcomes: scoring.Outcomes) -> float:
+        pure = make(0, grid[0]).data.way == "pretraining"  # learns texts, and answers nothing
+        return statistics.fmean(
             -statistics.fmean(scoring.surprise(o)) if pure else statistics.fmean(scoring.domain(o))
             for o in outcomes
-        ]
-        merits[rate] = statistics.fmean(found), -statistics.fmean(o["loss"] for o in outcomes)
+        )
 
     for rate in start or settings.start:
         attempt(rate)
@@ -346,9 +352,14 @@ def best_rate(
 def choosing(
     what: str, settings: Fitting, tokens: int | None = None, *, shared: bool = False
 ) -> Planned:
-    """What choosing a rate takes: one rate more than it begins with, as a rule."""
-    n = len(settings.development) * min(len(settings.start) + 1, len(settings.rates))
+    """What choosing a rate takes."""
+    n = tries(settings)
     return trainings(what, n, settings, tokens, shared=n if shared else 0)
+
+
+def tries(settings: Fitting) -> int:
+    """Trainings of a choice: one rate more than it begins with, as a rule, with each seed."""
+    return len(settings.development) * min(len(settings.start) + 1, len(settings.rates))
 
 
 def trainings(
