@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from minirag.transformer.config import TransformerConfig
 
+_BLOCK, _BLOCKS = 128, 4  # least queries of a block, most blocks: more save no more
 FEW_ROWS = (6, 128)  # where W xᵀ is faster than x Wᵀ
 
 
@@ -45,21 +46,40 @@ def attend(
     return dropped @ v, weights
 
 
-def attend_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    keep: Tensor | None = None,
-    dropout: float = 0.0,
-    causal: bool = False,
-) -> Tensor:
+@dataclass(frozen=True)
+class Mask:
+    """Who may look at whom: ``keep`` (B or 1, 1, T or 1, S), or None if all may look at all.
+
+    ``causal`` says that T = S and that ``keep`` lets no token look ahead; ``plain``, that it
+    forbids nothing else, which the fused kernel can do without reading a mask.
+    """
+
+    keep: Tensor | None
+    causal: bool = False
+    plain: bool = False
+
+
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0.0) -> Tensor:
     """The same through torch's fused kernel, which never holds the (T, S) weights in memory.
 
-    ``causal`` may stand for the mask where T = S and nothing is padded; it skips half the work.
+    On a CPU the kernel computes, at the lengths of a laptop, what a causal mask then throws away.
+    So the queries are taken in blocks, and each block is given no key behind its last query:
+    measured in fp32, a fifth less time at 400 tokens, a third at 1,000.
     """
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=None if causal else keep, dropout_p=dropout, is_causal=causal
-    )
+    T, keep, fused = q.size(2), mask.keep, F.scaled_dot_product_attention
+    if mask.plain and not q.is_cpu:
+        return fused(q, k, v, dropout_p=dropout, is_causal=True)
+    size = max(_BLOCK, -(-T // _BLOCKS))
+    if keep is None or not mask.causal or size >= T:
+        return fused(q, k, v, attn_mask=keep, dropout_p=dropout)
+    mixed, end = [], 0
+    for own, looks in zip(q.split(size, dim=2), keep.split(size, dim=2), strict=True):
+        end += own.size(2)
+        own = fused(
+            own, k[:, :, :end], v[:, :, :end], attn_mask=looks[..., :end], dropout_p=dropout
+        )
+        mixed.append(own)
+    return torch.cat(mixed, dim=2)
 
 
 def fused_is_faster(q: Tensor) -> bool:
@@ -69,18 +89,6 @@ def fused_is_faster(q: Tensor) -> bool:
     times slower than the written-out one at the lengths a laptop trains on (below 512).
     """
     return q.is_cuda or not (q.requires_grad and q.dtype == torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Who may look at whom: ``keep`` (B or 1, 1, T or 1, S), or None if all may look at all.
-
-    ``plain_causal`` says that ``keep`` holds the causal triangle and nothing else, which the fused
-    kernel can do without reading a mask.
-    """
-
-    keep: Tensor | None
-    plain_causal: bool = False
 
 
 def padding_mask(keep: Tensor | None) -> Mask:
@@ -98,9 +106,9 @@ def causal_mask(keep: Tensor | None, T: int, S: int, device: torch.device) -> Ma
         return padding_mask(keep)
     triangle = torch.ones(T, S, dtype=torch.bool, device=device).tril(diagonal=S - T)
     if keep is None:
-        return Mask(triangle[None, None], plain_causal=T == S)
+        return Mask(triangle[None, None], causal=T == S, plain=T == S)
     itself = triangle.triu(diagonal=S - T)
-    return Mask(triangle & keep[:, None, None, :] | itself)
+    return Mask(triangle & keep[:, None, None, :] | itself, causal=T == S)
 
 
 class Rotary(nn.Module):
@@ -283,7 +291,7 @@ class Attention(nn.Module):
             k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
         dropout = self.dropout if self.training else 0.0
         if record is None and fused_is_faster(q):
-            mixed = attend_fused(q, k, v, mask.keep, dropout, mask.plain_causal)
+            mixed = attend_fused(q, k, v, mask, dropout)
         else:
             mixed, weights = attend(q, k, v, mask.keep, dropout)
             if record is not None:
