@@ -73,7 +73,7 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Mask, dropout: float = 0
     if keep is None or not mask.causal or size >= T:
         return fused(q, k, v, attn_mask=keep, dropout_p=dropout)
     mixed, end = [], 0
-    for own, looks in zip(q.split(size, dim=2), keep.split(size, dim=2), strict=True):
+    for own, looks in zip(torch.split(q, size, 2), torch.split(keep, size, 2), strict=True):
         end += own.size(2)
         own = fused(
             own, k[:, :, :end], v[:, :, :end], attn_mask=looks[..., :end], dropout_p=dropout
