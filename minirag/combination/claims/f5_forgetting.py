@@ -200,10 +200,10 @@ def draw(figure: Any, results: dict[str, Any]) -> None:
             )  # fmt: skip
         before = rows[0]["general before"]["score"][0]
         axes.axhline(before, color="C1", lw=1, ls=":")
-        axes.set(title=way, ylim=(0, 1.02))
+        axes.set(title=way, ylim=(0, 1.15))
         axes.set_xticks(range(len(names)), names, fontsize=8)
     both[0].set_ylabel("exact match (95 % interval)")
-    both[0].legend()
+    both[0].legend(loc="upper center", ncols=2)
 
 
 CLAIM = Claim(
