@@ -21,7 +21,7 @@ from minirag.combination.claims import f3_freezing as f3
 from minirag.combination.claims import f4_adaptation as f4
 from minirag.combination.claims import f5_forgetting as f5
 from minirag.combination.claims import x2_too_large as x2
-from minirag.combination.claims.adapting import TINY, Fitting, Training
+from minirag.combination.claims.adapting import RATES, TINY, Fitting, Training
 from minirag.combination.ledger import changed, run_claim
 from minirag.combination.seeds import question_seed
 from minirag.combination.workbench import Workbench
@@ -304,6 +304,31 @@ def test_f5_weighs_a_rate_by_the_domain_only_if_the_rest_is_kept() -> None:
     little = f5.score_if_kept([outcome(0.6, 0.88)], before, 0.03)
     much = f5.score_if_kept([outcome(0.9, 0.5)], before, 0.03)
     assert much < little < -0.03
+
+
+def test_f5_gives_each_remedy_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(domain: float, general: float) -> dict[str, Any]:
+        parts = {"domain": domain, "general": general}
+        return {
+            "asked": "the same", "loss": 0.0, "kept step": 1, "steps": 1,
+            **{part: {"en/1": [int(i < 1000 * share) for i in range(1000)]}
+               for part, share in parts.items()},
+        }  # fmt: skip
+
+    def train(bench: object, settings: f5.Settings, what: adapting.Training) -> dict[str, Any]:
+        # The faster, the more is learned and the more is lost; who rehearses may go faster.
+        speed = RATES.index(what.config.rate)
+        free = 3 if what.config.rehearsal else 1
+        return outcome(0.1 * (1 + speed), 0.9 - 0.2 * max(0, speed - free))
+
+    monkeypatch.setattr(adapting, "train", train)
+    monkeypatch.setattr(adapting, "measure_base", lambda *_: outcome(0.0, 0.9))
+    rows = f5.run(f5.CLAIM.full, None).results["trainings"]  # type: ignore[arg-type]
+    found = {(row["way"], row["remedy"]): row["rate"]["rate"] for row in rows}
+    for way in f5.LEARNED:
+        assert found[way, f5.NOTHING] == RATES[-1]
+        assert found[way, f5.LOWER] == found[way, "early stopping"] == RATES[1]
+        assert found[way, "rehearsal"] == found[way, "both"] == RATES[3]
 
 
 # ----------------------------------------------------------------------------------------- budgets

@@ -28,6 +28,7 @@ TITLES = [
     "Licencia de plasumel",
     "Ley Dadosk",
     "Ley Lupalis",
+    "Child benefit",
 ]
 NAMES = Names(Document(f"{n}.md", f"{title}: children, interactions", title)
               for n, title in enumerate(TITLES))  # fmt: skip
@@ -71,6 +72,8 @@ def _rewrite(last: str, question: str):
          "How much does a card cost a year for children?", "addition"),
         ("What is the dose of fufidum?", "And of children?",
          "What is the dose of fufidum of children?", "addition"),
+        ("How is Child benefit paid in adults?", "And in children?",
+         "How is Child benefit paid in children?", "addition"),  # a name keeps its words
         ("¿Cuál es la dosis del gazarum para adultos?", "¿Y en niños?",
          "¿Cuál es la dosis del gazarum en niños?", "addition"),
         ("¿Cuál es la dosis adulta del gazarum?", "¿Y en los niños?",

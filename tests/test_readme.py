@@ -146,6 +146,21 @@ def _task_row(entry: dict[str, Any]) -> list[str]:
     ]
 
 
+def test_generality_is_kept_as_it_says() -> None:
+    trainings = json.loads((RESULTS / "F5.json").read_text("utf-8"))["results"]["trainings"]
+    rows = {(row["way"], row["remedy"]): row for row in trainings}
+    general, domain = "change in general", "gained in the domain"
+    lower = rows["raft", "a lower rate alone"]
+    for remedy in ("early stopping", "rehearsal", "both"):
+        by_heart, reading = rows["closed-book", remedy], rows["raft", remedy]
+        # "no remedy keeps what is general and learns any of them"
+        assert by_heart[general][1] <= -0.03 or by_heart[domain][0] <= 0
+        # "a lower rate alone keeps as much as a remedy": the intervals overlap
+        assert lower[general][1] < reading[general][2]
+        assert reading[general][1] < lower[general][2]
+        assert lower[domain][0] >= reading[domain][0] > 0
+
+
 def test_the_tasks_are_done_as_well_as_it_says() -> None:
     _, *rows = _tables("Tasks of their own")[0]
     entries = json.loads((RESULTS / "tasks.json").read_text("utf-8"))

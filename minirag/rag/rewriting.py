@@ -261,7 +261,7 @@ def _with_addition(last: str, asked: _Asked, forms: Forms, topic: Name | None) -
     # "... dosed in adults" + "in children" -> "... dosed in children"
     end = re.search(rf" {re.escape(preposition)} [\w-]+(?: [\w-]+){{0,2}}$", body, re.IGNORECASE)
     # "the adult dose of ..." + "in children" -> "the dose of ... in children"
-    others = forms.of_a_group.sub("", body) if forms.group.search(asked.low) else body
+    others = _without_group(body, forms, topic) if forms.group.search(asked.low) else body
     if others != body:
         body = others
     elif end and (topic is None or topic.end <= end.start()):
@@ -269,6 +269,16 @@ def _with_addition(last: str, asked: _Asked, forms: Forms, topic: Name | None) -
     added = asked.low[:1] + asked.rest[1:]
     # "... dosed in adults?" + "In children!" -> "... in children?", with the last question's end
     return f"{body} {added}{last[len(last.rstrip('?!. ')) :] or asked.tail}"
+
+
+def _without_group(body: str, forms: Forms, topic: Name | None) -> str:
+    """A question that no longer says which people it is about; a name keeps all its words."""
+
+    def left(found: re.Match[str]) -> str:
+        in_name = topic is not None and found.start() < topic.end and topic.start < found.end()
+        return found[0] if in_name else ""
+
+    return forms.of_a_group.sub(left, body)
 
 
 def _with_noun(asked: _Asked, found: re.Match[str], last: str, topic: Name, forms: Forms) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from minirag.transformer.config import TransformerConfig
 
-_BLOCK, _BLOCKS = 128, 4  # least queries of a block, most blocks: more save no more
+_BLOCK, _BLOCKS = 128, 4  # queries in a block at least, blocks at most; finer ones save no more
 FEW_ROWS = (6, 128)  # where W xᵀ is faster than x Wᵀ
 
 
